@@ -1,0 +1,60 @@
+# `make demo` and `make test` do all the set-up they need on a fresh Debian or Ubuntu machine.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
+# glibc gives freed memory back at once by default, which costs torch's training loop a third.
+export MALLOC_TOP_PAD_ := 268435456
+export MALLOC_TRIM_THRESHOLD_ := 1073741824
+
+.PHONY: setup demo test test-slow lint bench clean
+
+setup: $(STAMP)
+
+demo: setup
+	$(BIN)/ros-vla-accel demo $(ARGS)
+
+test: setup lint
+	$(BIN)/python -m pytest -q --durations=10 $(ARGS)
+
+test-slow: setup
+	$(BIN)/python -m pytest -q -m slow $(ARGS)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+bench: setup
+	mkdir -p runs
+	$(BIN)/ros-vla-accel bench ros --json runs/bench_ros.json
+
+clean:
+	rm -rf $(VENV) build dist runs *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# System libraries only when missing: off-screen OpenGL for MuJoCo, and venv on Debian's Python.
+# torch comes first and alone, so that no other package can pull in a build with CUDA; a resolver
+# that would bring CUDA is sent to PyTorch's own index of CPU builds.
+$(STAMP): pyproject.toml setup.py constraints/cpu.txt
+	@missing=""; \
+	ldconfig -p | grep -q libEGL.so.1 || missing="$$missing libegl1"; \
+	ldconfig -p | grep -q libGL.so.1 || missing="$$missing libgl1"; \
+	ldconfig -p | grep -q libOSMesa.so || missing="$$missing libosmesa6"; \
+	ls /usr/lib/*/dri/*_dri.so >/dev/null 2>&1 || missing="$$missing libgl1-mesa-dri"; \
+	$(PYTHON) -c 'import ensurepip' 2>/dev/null || missing="$$missing python3-venv"; \
+	if [ -n "$$missing" ]; then echo "installing$$missing"; \
+	  $(SUDO) apt-get update -qq && \
+	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; fi
+	$(PYTHON) -m venv $(VENV)
+	touch $(VENV)/COLCON_IGNORE
+	$(BIN)/python -m pip install -q --upgrade pip
+	@$(BIN)/python -c 'import torch' 2>/dev/null || { \
+	  index=""; \
+	  if $(BIN)/pip install -q --dry-run --report - -c constraints/cpu.txt torch | grep -q '"name": "nvidia-'; \
+	  then index="--index-url $(TORCH_CPU_INDEX)"; fi; \
+	  echo "installing torch (CPU)"; $(BIN)/pip install -q -c constraints/cpu.txt $$index torch; }
+	$(BIN)/pip install -q -c constraints/cpu.txt -e '.[policy,standalone,sim,fk,dev]'
+	touch $@
