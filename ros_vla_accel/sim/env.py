@@ -1,0 +1,235 @@
+"""Meta-World's Sawyer tasks at a control period of 50 ms, with cameras and joint samples.
+
+Meta-World (https://github.com/Farama-Foundation/Metaworld) drags the arm by a mocap body and
+moves it once per action. Here an action is a Cartesian velocity, and the mocap body follows it in
+ticks of 10 ms, so that joint motion stays smooth inside the action.
+"""
+
+from __future__ import annotations
+
+import ctypes.util
+import os
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+
+# MuJoCo reads MUJOCO_GL once, at import. EGL needs no window, and works from any thread.
+if "MUJOCO_GL" not in os.environ:
+    for _backend, _library in (("egl", "EGL"), ("osmesa", "OSMesa")):
+        if ctypes.util.find_library(_library):
+            os.environ["MUJOCO_GL"] = _backend
+            break
+
+import mujoco
+from metaworld.env_dict import ALL_V3_ENVIRONMENTS
+
+from ros_vla_accel.sim.experts import expert
+
+TASKS = (
+    "drawer-open-v3",
+    "button-press-topdown-v3",
+    "door-open-v3",
+    "window-open-v3",
+    "pick-place-v3",
+    "peg-insert-side-v3",
+)
+CAMERAS = ("corner2", "gripperPOV")
+ARM_JOINTS = tuple(f"right_j{i}" for i in range(7))
+JOINT_NAMES = (*ARM_JOINTS, "r_close", "l_close")
+
+MAX_STEPS = 200
+"""Actions per episode."""
+TICK_S = 0.01
+TICKS_PER_STEP = 5
+STEP_S = TICK_S * TICKS_PER_STEP
+MAX_SPEED_M_S = 0.2
+"""Largest speed per axis: Meta-World's action limit of 1 cm, once per 50 ms."""
+
+WORKSPACE_CENTRE = np.array([-0.03, 0.66, 0.14])
+CORNER_FIELD_OF_VIEW_DEG = 28.0
+
+
+class JointSample(NamedTuple):
+    """Joints at one tick: rad (m for fingers), rad/s, and constraint force in Nm (N)."""
+
+    time_s: float
+    position: np.ndarray
+    velocity: np.ndarray
+    effort: np.ndarray
+
+
+def full_task_name(task: str) -> str:
+    """``drawer-open`` or ``drawer-open-v3`` -> ``drawer-open-v3``; ValueError if unknown."""
+    name = task if task.endswith("-v3") else f"{task}-v3"
+    if name not in TASKS:
+        known = ", ".join(t.removesuffix("-v3") for t in TASKS)
+        raise ValueError(f"unknown task '{task}'; choose one of {known}")
+    return name
+
+
+class SawyerEnv:
+    """One task in MuJoCo, stepped by Cartesian velocities.
+
+    An episode starts with ``reset(seed)``, which alone fixes the scene, whatever came before.
+    The action is (4,): velocity x, y, z in m/s, clipped to ``MAX_SPEED_M_S`` per axis, and the
+    gripper command, -1 (open) to 1 (closed). ``success`` stays true once the task was solved.
+
+    Effort is ``qfrc_constraint``, not the actuator force: the arm is dragged by a weld, so this
+    is where contact shows.
+    """
+
+    def __init__(
+        self,
+        task: str,
+        cameras: tuple[str, ...] = CAMERAS,
+        image_size: int = 64,
+        seed: int = 0,
+    ) -> None:
+        self.task = full_task_name(task)
+        self.cameras = tuple(cameras)
+        self.image_size = image_size
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self._world = ALL_V3_ENVIRONMENTS[self.task]()
+        self._world._partially_observable = False
+        self._world._set_task_called = True
+        self._world._freeze_rand_vec = False
+        self._world.seeded_rand_vec = True
+        self.model: mujoco.MjModel = self._world.model
+        self.data: mujoco.MjData = self._world.data
+        self._check_cameras()
+        self._aim_corner_camera()
+        self._initial_body_pos = self.model.body_pos.copy()
+        self._qpos = np.array([self.model.joint(n).qposadr[0] for n in JOINT_NAMES])
+        self._qvel = np.array([self.model.joint(n).dofadr[0] for n in JOINT_NAMES])
+        self._frames_per_tick = round(TICK_S / self.model.opt.timestep)
+        self._renderer: mujoco.Renderer | None = None
+        self._expert = expert(self.task)
+        self.reset(seed)
+
+    def _check_cameras(self) -> None:
+        known = [self.model.camera(i).name for i in range(self.model.ncam)]
+        for camera in self.cameras:
+            if camera not in known:
+                raise ValueError(f"no camera '{camera}' in {self.task}; there are {known}")
+
+    def _aim_corner_camera(self) -> None:
+        """Turns ``corner2`` upright and towards the work space, which is small in its image."""
+        camera = self.model.camera("corner2")
+        back = camera.pos - WORKSPACE_CENTRE
+        back /= np.linalg.norm(back)
+        right = np.cross((0.0, 0.0, 1.0), back)
+        right /= np.linalg.norm(right)
+        axes = np.stack((right, np.cross(back, right), back), axis=1)
+        mujoco.mju_mat2Quat(camera.quat, axes.ravel())
+        camera.fovy[:] = CORNER_FIELD_OF_VIEW_DEG
+
+    @property
+    def joint_names(self) -> tuple[str, ...]:
+        """The 7 arm joints, then the two finger slides."""
+        return JOINT_NAMES
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """Order of ``state()``: joint positions by joint name."""
+        return JOINT_NAMES
+
+    @property
+    def time_s(self) -> float:
+        """Seconds since the reset."""
+        return self._ticks * TICK_S
+
+    def reset(self, seed: int) -> None:
+        """Starts an episode in the scene of ``seed``."""
+        self.seed = seed
+        self.success = False
+        self.samples: list[JointSample] = []
+        self._ticks = 0
+        # Meta-World moves bodies in the model: without this the last scene would leak into this.
+        self.model.body_pos[:] = self._initial_body_pos
+        mujoco.mj_resetData(self.model, self.data)
+        self._world.seed(seed)
+        self._world.curr_path_length = 0
+        self._world.reset_model()
+        mujoco.mj_forward(self.model, self.data)
+
+    def advance(self, velocity_xyz: np.ndarray, gripper: float, ticks: int = 1) -> None:
+        """Moves on by ``ticks`` of 10 ms under one command; appends to ``samples``.
+
+        velocity_xyz: (3,) m/s. ValueError when a command is not finite.
+        """
+        command = np.array([*velocity_xyz, gripper], dtype=np.float64)
+        if not np.isfinite(command).all():
+            raise ValueError(f"command {command.tolist()} is not finite")
+        shift = np.clip(command[:3], -MAX_SPEED_M_S, MAX_SPEED_M_S) * TICK_S
+        grip = float(np.clip(command[3], -1.0, 1.0))
+        data = self.data
+        data.ctrl[:] = (grip, -grip)
+        for _ in range(ticks):
+            np.clip(
+                data.mocap_pos[0] + shift,
+                self._world.mocap_low,
+                self._world.mocap_high,
+                out=data.mocap_pos[0],
+            )
+            data.mocap_quat[0] = (1.0, 0.0, 1.0, 0.0)
+            mujoco.mj_step(self.model, data, self._frames_per_tick)
+            self._ticks += 1
+            self.samples.append(JointSample(self.time_s, *self.joints()))
+
+    def step(self, action: np.ndarray) -> None:
+        """One action of 50 ms; afterwards ``samples`` holds its five ticks."""
+        self.samples = []
+        self.advance(action[:3], float(action[3]), TICKS_PER_STEP)
+        self.check_success(float(action[3]))
+
+    def check_success(self, gripper: float = 0.0) -> bool:
+        """Latches ``success``; called once per action, since it costs as much as a tick."""
+        mujoco.mj_forward(self.model, self.data)
+        if not self.success:
+            action = np.array([0.0, 0.0, 0.0, gripper], dtype=np.float32)
+            _, info = self._world.evaluate_state(self._world._get_obs(), action)
+            self.success = bool(info["success"])
+        return self.success
+
+    def joints(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Position, velocity and effort, each (9,) float64, in the order of ``joint_names``."""
+        data = self.data
+        return data.qpos[self._qpos], data.qvel[self._qvel], data.qfrc_constraint[self._qvel]
+
+    def state(self) -> np.ndarray:
+        """What a policy is told of the robot: (9,) float32, in the order of ``state_names``."""
+        return self.data.qpos[self._qpos].astype(np.float32)
+
+    def privileged(self) -> dict[str, np.ndarray]:
+        """Positions that only a simulator knows, (3,) float32 in m: hand, object, goal."""
+        obs = self._world._get_obs()
+        return {
+            "hand": obs[:3].astype(np.float32),
+            "object": obs[4:7].astype(np.float32),
+            "goal": obs[-3:].astype(np.float32),
+        }
+
+    def expert_action(self) -> np.ndarray:
+        """What the scripted expert does now, (4,) float32, in the units of ``step``."""
+        action = np.clip(self._expert(self._world._get_obs()), -1.0, 1.0)
+        action[:3] *= MAX_SPEED_M_S
+        return action.astype(np.float32)
+
+    def render(self, camera: str) -> np.ndarray:
+        """(image_size, image_size, 3) uint8, RGB. Always call it from one and the same thread."""
+        if self._renderer is None:
+            self._renderer = mujoco.Renderer(self.model, self.image_size, self.image_size)
+            # Without a GPU these two take two thirds of the time of an image.
+            self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = False
+            self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = False
+        self._renderer.update_scene(self.data, camera=camera)
+        return self._renderer.render()
+
+    def close(self) -> None:
+        """Frees the rendering context, in the thread that rendered."""
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
+        self._world.close()
