@@ -1,0 +1,1 @@
+"""Action chunks in time: buffer, blending, limits, watchdog."""

@@ -1,0 +1,1 @@
+"""Joint states to motion signals."""

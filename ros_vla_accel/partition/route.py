@@ -1,0 +1,103 @@
+"""Edge or cloud for the next inference, as a state with an expiry date."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+MODES = ("edge", "cloud", "auto")
+CUTS = ("observation", "vision", "backbone")
+ENCODINGS = ("raw", "jpeg", "png")
+
+
+class Route(IntEnum):
+    """Routes of ``PartitionDecision.msg``."""
+
+    EDGE = 0
+    CLOUD = 1
+
+
+class Health(IntEnum):
+    """Health of ``LinkStats.msg``."""
+
+    DOWN = 0
+    PROBING = 1
+    SUSPECT = 2
+    HEALTHY = 3
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The fields of ``PartitionDecision.msg``.
+
+    cut, encoding: how a request leaves the edge. preempt_seq: a change means "replace the running
+    chunk". valid_until_ns: robot-side clock; later it means edge. deadline_s: how long after the
+    observation a cloud answer is awaited.
+    """
+
+    route: Route
+    valid_until_ns: int
+    preempt_seq: int
+    cut: str
+    encoding: str
+    deadline_s: float
+    reason: str
+    importance: float = 0.0
+
+
+@dataclass(frozen=True)
+class RouteConfig:
+    """mode: "edge" and "cloud" always, "auto": the cloud while the link is healthy.
+
+    validity_s: how long a decision stands without a new one; renew it at least three times as
+    often. deadline_s: longest wait for a cloud answer, counted from the observation.
+    """
+
+    mode: str = "auto"
+    validity_s: float = 0.5
+    deadline_s: float = 0.3
+    cut: str = "observation"
+    encoding: str = "jpeg"
+
+    def __post_init__(self) -> None:
+        for key, value, allowed in (
+            ("mode", self.mode, MODES),
+            ("cut", self.cut, CUTS),
+            ("encoding", self.encoding, ENCODINGS),
+        ):
+            if value not in allowed:
+                raise ValueError(f"{key} is '{value}'; choose from {', '.join(allowed)}")
+        if not (self.validity_s > 0 and self.deadline_s > 0):
+            raise ValueError("validity_s and deadline_s must be positive")
+
+
+class RouteDecider:
+    """The plain class behind ``partition_manager``'s decision; pure but for ``preempt_seq``."""
+
+    def __init__(self, config: RouteConfig) -> None:
+        self.config = config
+        self.preempt_seq = 0
+
+    def preempt(self) -> None:
+        """From the next decision on, the running chunk is to be replaced."""
+        self.preempt_seq += 1
+
+    def decide(self, now_ns: int, health: int) -> Decision:
+        """The decision as of now. health: a value of ``Health``, of the link to the worker."""
+        config = self.config
+        link = Health(health)
+        if config.mode == "auto":
+            route = Route.CLOUD if link is Health.HEALTHY else Route.EDGE
+            reason = f"cloud {link.name.lower()}"
+        else:
+            route = Route.CLOUD if config.mode == "cloud" else Route.EDGE
+            reason = f"route {config.mode}"
+        return Decision(
+            route=route,
+            valid_until_ns=now_ns + round(config.validity_s * 1e9),
+            preempt_seq=self.preempt_seq,
+            cut=config.cut,
+            encoding=config.encoding,
+            deadline_s=config.deadline_s,
+            reason=reason,
+        )
