@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy.typing as npt
 import yaml
 
 from ros_vla_accel.contracts import PolicySpec
+from ros_vla_accel.control.limits import HOLDS, ActionLimits
 
 _FIELD_PATH = re.compile(r"^[a-z_][a-z0-9_]*(\[\d+\])?(\.[a-z_][a-z0-9_]*(\[\d+\])?)*$")
 _JOINT_FIELDS = ("position", "velocity", "effort")
@@ -111,6 +113,32 @@ class RobotConfig:
             state[index] = column[self.joint_names.index(source.joint)]
         return state
 
+    def action_limits(self) -> ActionLimits:
+        """Limits of the executor, columns in the order of ``actions``."""
+        targets = list(self.actions.values())
+        bounded = any(t.lower is not None or t.upper is not None for t in targets)
+        return ActionLimits(
+            names=tuple(self.actions),
+            max_abs=tuple(_bound(t.max_abs) for t in targets),
+            max_step=tuple(_bound(t.max_step) for t in targets),
+            hold=tuple(t.hold for t in targets),
+            lower=tuple(-_bound(t.lower, -1) for t in targets) if bounded else None,
+            upper=tuple(_bound(t.upper) for t in targets) if bounded else None,
+            measured_joint=self._measured_joints(),
+            joint_names=self.joint_names,
+            joint_lower=tuple(self._joint_limit(name)[0] for name in self.joint_names),
+            joint_upper=tuple(self._joint_limit(name)[1] for name in self.joint_names),
+        )
+
+    def _measured_joints(self) -> tuple[int, ...] | None:
+        if self.action_kind != "joint_position":
+            return None
+        index = {name: at for at, name in enumerate(self.joint_names)}
+        return tuple(index.get(name, -1) for name in self.actions)
+
+    def _joint_limit(self, joint: str) -> tuple[float, float]:
+        return self.joint_limits.get(joint, (-math.inf, math.inf))
+
     def check(self, spec: PolicySpec) -> None:
         """Raises RobotConfigError when this robot cannot feed or obey the policy ``spec``."""
         missing = [camera.name for camera in spec.cameras if camera.name not in self.cameras]
@@ -127,17 +155,21 @@ class RobotConfig:
                     f"'{name}: {{joint: ..., field: position}}' under 'state' "
                     f"(joints: {list(self.joint_names)})"
                 )
-        unknown = [name for name in spec.action_names if name not in self.actions]
-        if unknown:
+        if tuple(self.actions) != spec.action_names:
             raise RobotConfigError(
-                f"robot '{self.name}' has no target for action {unknown} of policy "
-                f"'{spec.name}'; add it under 'actions'"
+                f"policy '{spec.name}' gives actions {list(spec.action_names)}, robot "
+                f"'{self.name}' lists {list(self.actions)}; name the same ones, in this order, "
+                "under 'actions'"
             )
         if spec.action_kind != self.action_kind:
             raise RobotConfigError(
                 f"policy '{spec.name}' gives '{spec.action_kind}' actions, robot '{self.name}' "
                 f"takes '{self.action_kind}'"
             )
+
+
+def _bound(value: float | None, sign: int = 1) -> float:
+    return math.inf if value is None else sign * float(value)
 
 
 def load_robot(path: str | Path) -> RobotConfig:
@@ -206,8 +238,8 @@ def _action(name: str, entry: Any, commands: dict[str, CommandTopic]) -> ActionT
         raise RobotConfigError(f"{where}.command: {action.command!r} not in {sorted(commands)}")
     if not _FIELD_PATH.match(str(action.field)):
         raise RobotConfigError(f"{where}.field: {action.field!r} is no path like 'data[0]'")
-    if action.hold not in ("zero", "keep"):
-        raise RobotConfigError(f"{where}.hold: {action.hold!r} is neither 'zero' nor 'keep'")
+    if action.hold not in HOLDS:
+        raise RobotConfigError(f"{where}.hold: {action.hold!r} is not one of {HOLDS}")
     for key in ("max_abs", "max_step"):
         bound = getattr(action, key)
         if bound is not None and not bound > 0:

@@ -1,0 +1,1 @@
+"""The ROS 2 nodes: parameters, topics and lifecycle around plain classes."""
