@@ -45,6 +45,8 @@ TICKS_PER_STEP = 5
 STEP_S = TICK_S * TICKS_PER_STEP
 MAX_SPEED_M_S = 0.2
 """Largest speed per axis: Meta-World's action limit of 1 cm, once per 50 ms."""
+LEASH_M = 0.08
+"""How far per axis the commanded hand may run ahead of a hand that is held up by contact."""
 
 WORKSPACE_CENTRE = np.array([-0.03, 0.66, 0.14])
 CORNER_FIELD_OF_VIEW_DEG = 28.0
@@ -103,6 +105,7 @@ class SawyerEnv:
         self._initial_body_pos = self.model.body_pos.copy()
         self._qpos = np.array([self.model.joint(n).qposadr[0] for n in JOINT_NAMES])
         self._qvel = np.array([self.model.joint(n).dofadr[0] for n in JOINT_NAMES])
+        self._hand = self.model.body("hand").id
         self._frames_per_tick = round(TICK_S / self.model.opt.timestep)
         self._renderer: mujoco.Renderer | None = None
         self._expert = expert(self.task)
@@ -167,12 +170,9 @@ class SawyerEnv:
         data = self.data
         data.ctrl[:] = (grip, -grip)
         for _ in range(ticks):
-            np.clip(
-                data.mocap_pos[0] + shift,
-                self._world.mocap_low,
-                self._world.mocap_high,
-                out=data.mocap_pos[0],
-            )
+            hand = data.xpos[self._hand]
+            target = np.clip(data.mocap_pos[0] + shift, hand - LEASH_M, hand + LEASH_M)
+            data.mocap_pos[0] = np.clip(target, self._world.mocap_low, self._world.mocap_high)
             data.mocap_quat[0] = (1.0, 0.0, 1.0, 0.0)
             mujoco.mj_step(self.model, data, self._frames_per_tick)
             self._ticks += 1
