@@ -39,6 +39,19 @@ def _distance_xy(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.hypot(a[0] - b[0], a[1] - b[1]))
 
 
+def open_drawer(obs: np.ndarray) -> np.ndarray:
+    """Straddles the handle with open fingers, then pulls; goes up again when it has slipped."""
+    scene = Scene(obs)
+    handle = scene.object - (0.0, 0.0, 0.02)
+    above = scene.hand[2] - handle[2]
+    away = _distance_xy(scene.hand, handle)
+    if away > (0.03 if above > 0.05 else 0.06):
+        return scene.move(handle + (0.0, 0.0, 0.15), 12.0, OPEN)
+    if above > 0.05:
+        return scene.move(handle, 12.0, OPEN)
+    return scene.move(handle - (0.0, 0.06, 0.0), 20.0, OPEN)
+
+
 def press_button(obs: np.ndarray) -> np.ndarray:
     """Approaches low over the button, then presses: the original, higher, stretches the arm to
     its reach and waits there for the force to build up."""
@@ -104,6 +117,7 @@ def insert_peg(obs: np.ndarray) -> np.ndarray:
 
 
 _REWRITTEN: dict[str, Expert] = {
+    "drawer-open-v3": open_drawer,
     "button-press-topdown-v3": press_button,
     "door-open-v3": open_door,
     "pick-place-v3": pick_and_place,
