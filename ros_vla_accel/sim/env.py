@@ -24,16 +24,9 @@ if "MUJOCO_GL" not in os.environ:
 import mujoco
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 
-from ros_vla_accel.sim.experts import expert
+from ros_vla_accel.sim.experts import EXPERTS
 
-TASKS = (
-    "drawer-open-v3",
-    "button-press-topdown-v3",
-    "door-open-v3",
-    "window-open-v3",
-    "pick-place-v3",
-    "peg-insert-side-v3",
-)
+TASKS = tuple(EXPERTS)
 CAMERAS = ("corner2", "gripperPOV")
 ARM_JOINTS = tuple(f"right_j{i}" for i in range(7))
 JOINT_NAMES = (*ARM_JOINTS, "r_close", "l_close")
@@ -108,7 +101,7 @@ class SawyerEnv:
         self._hand = self.model.body("hand").id
         self._frames_per_tick = round(TICK_S / self.model.opt.timestep)
         self._renderer: mujoco.Renderer | None = None
-        self._expert = expert(self.task)
+        self._expert = EXPERTS[self.task]
         self.reset(seed)
 
     def _check_cameras(self) -> None:
