@@ -7,21 +7,11 @@ ticks of 10 ms, so that joint motion stays smooth inside the action.
 
 from __future__ import annotations
 
-import ctypes.util
-import os
 import warnings
 from typing import NamedTuple
 
-import numpy as np
-
-# MuJoCo reads MUJOCO_GL once, at import. EGL needs no window, and works from any thread.
-if "MUJOCO_GL" not in os.environ:
-    for _backend, _library in (("egl", "EGL"), ("osmesa", "OSMesa")):
-        if ctypes.util.find_library(_library):
-            os.environ["MUJOCO_GL"] = _backend
-            break
-
 import mujoco
+import numpy as np
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 
 from ros_vla_accel.sim.experts import EXPERTS
