@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ros_vla_accel.kinematics.joints import FloatArray
+
+if TYPE_CHECKING:
+    from ros_vla_accel.control.robot_config import RobotConfig
 
 HOLDS = ("zero", "keep")
 
@@ -68,6 +73,42 @@ class ActionLimits:
         values = getattr(self, key)
         if values is not None and len(values) != size:
             raise ValueError(f"{key} has {len(values)} values for {size} {of}")
+
+    @classmethod
+    def of_robot(cls, robot: RobotConfig, action_names: Sequence[str]) -> ActionLimits:
+        """The limits that a robot YAML sets for the action columns of a policy.
+
+        Where actions are joint positions, a column of a joint's name is clamped to the range of
+        that joint; otherwise a joint outside its range is a fault.
+        """
+        inf = math.inf
+        targets = [robot.actions[name] for name in action_names]
+        positions = robot.action_kind == "joint_position"
+        ranges = {} if not positions else robot.joint_limits
+        low, high = zip(*(ranges.get(name, (-inf, inf)) for name in action_names), strict=True)
+        joints = [robot.joint_limits.get(joint, (-inf, inf)) for joint in robot.joint_names]
+        faults = not positions and bool(robot.joint_limits)
+        index = {joint: at for at, joint in enumerate(robot.joint_names)}
+        return cls(
+            names=tuple(action_names),
+            max_abs=tuple(inf if item.max_abs is None else item.max_abs for item in targets),
+            max_step=tuple(inf if item.max_step is None else item.max_step for item in targets),
+            hold=tuple(item.hold for item in targets),
+            lower=tuple(
+                least if item.lower is None else max(least, item.lower)
+                for least, item in zip(low, targets, strict=True)
+            ),
+            upper=tuple(
+                most if item.upper is None else min(most, item.upper)
+                for most, item in zip(high, targets, strict=True)
+            ),
+            measured_joint=(
+                tuple(index.get(name, -1) for name in action_names) if positions else None
+            ),
+            joint_names=robot.joint_names,
+            joint_lower=tuple(low for low, _ in joints) if faults else None,
+            joint_upper=tuple(high for _, high in joints) if faults else None,
+        )
 
     @property
     def size(self) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
+from ros_vla_accel.partition.link import LinkState
+
 MODES = ("edge", "cloud", "auto")
 CUTS = ("observation", "vision", "backbone")
 ENCODINGS = ("raw", "jpeg", "png")
@@ -15,15 +17,6 @@ class Route(IntEnum):
 
     EDGE = 0
     CLOUD = 1
-
-
-class Health(IntEnum):
-    """Health of ``LinkStats.msg``."""
-
-    DOWN = 0
-    PROBING = 1
-    SUSPECT = 2
-    HEALTHY = 3
 
 
 @dataclass(frozen=True)
@@ -83,11 +76,11 @@ class RouteDecider:
         self.preempt_seq += 1
 
     def decide(self, now_ns: int, health: int) -> Decision:
-        """The decision as of now. health: a value of ``Health``, of the link to the worker."""
+        """The decision as of now. health: a ``LinkState``, of the link to the worker."""
         config = self.config
-        link = Health(health)
+        link = LinkState(health)
         if config.mode == "auto":
-            route = Route.CLOUD if link is Health.HEALTHY else Route.EDGE
+            route = Route.CLOUD if link is LinkState.HEALTHY else Route.EDGE
             reason = f"cloud {link.name.lower()}"
         else:
             route = Route.CLOUD if config.mode == "cloud" else Route.EDGE
