@@ -17,7 +17,6 @@ from ros_vla_accel.control.watchdog import Watchdog
 from ros_vla_accel.msg import ActionChunk, ExecutorState
 from ros_vla_accel.nodes.base import CHUNK_QOS, STEADY, AccelNode, run_nodes
 from ros_vla_accel.nodes.convert import chunk_from_msg, set_field, to_stamp
-from ros_vla_accel.nodes.joint_input import JointInput
 
 
 class CommandWriter:
@@ -65,9 +64,8 @@ class ActionExecutor(AccelNode):
     timer on the steady clock notices when the first no longer fires, and holds.
     """
 
-    def __init__(self, joints: JointInput | None = None, **kwargs: Any) -> None:
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__("action_executor", **kwargs)
-        self._joints = joints
         defaults = ExecutorConfig()
         self.declare("period_s", defaults.period_s, "control period, s")
         self.declare(
@@ -98,7 +96,7 @@ class ActionExecutor(AccelNode):
             },
             armed=self.declare("armed", robot.armed, "false: everything runs, no command leaves"),
         )
-        self._joints = self._joints or JointInput(self, robot)
+        self._joints = self.joint_input(robot)
         self.core = Executor(config, robot.action_limits())
         self._writer = CommandWriter(self, robot)
         self._watchdog = Watchdog(self.get_parameter("tick_timeout_s").value)

@@ -15,6 +15,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 from ros_vla_accel.control.robot_config import RobotConfig, load_robot
+from ros_vla_accel.nodes.joint_input import JointInput
 from ros_vla_accel.resources import existing_path
 
 STATE_QOS = QoSProfile(
@@ -36,11 +37,14 @@ class AccelNode(LifecycleNode):
     ``_setup`` creates everything (configure), ``_start`` and ``_stop`` run at (de)activation and
     ``_teardown`` undoes ``_setup``. A hook that raises ValueError, OSError or ImportError fails
     the transition with its text as the error, and the node stays where it was.
+
+    joints: the process's own reader of joint_states, if nodes are composed.
     """
 
-    def __init__(self, name: str, **kwargs: Any) -> None:
+    def __init__(self, name: str, joints: JointInput | None = None, **kwargs: Any) -> None:
         super().__init__(name, **kwargs)
         self.active = False
+        self._shared_joints = joints
         self._entities: list[tuple[Callable[[Any], object], Any]] = []
         self.declare("autostart", True, "configure and activate at start")
         self.declare("robot", "metaworld_sawyer", "robot YAML: a path, or a name in config/robots")
@@ -60,6 +64,18 @@ class AccelNode(LifecycleNode):
 
     def load_robot(self) -> RobotConfig:
         return load_robot(existing_path(self.get_parameter("robot").value, "config/robots"))
+
+    def share(self, joints: JointInput) -> None:
+        """Uses the process's own reader of joint_states from the next configure on."""
+        self._shared_joints = joints
+
+    def joint_input(self, robot: RobotConfig) -> JointInput:
+        """The one shared in this process, or one of this node's own."""
+        if self._shared_joints is not None:
+            return self._shared_joints
+        joints = JointInput(self, robot)
+        self._keep(self.destroy_subscription, joints.subscription)
+        return joints
 
     # What _setup creates through these is destroyed before _teardown.
 

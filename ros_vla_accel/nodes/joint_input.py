@@ -30,7 +30,7 @@ class JointInput:
         self.received_steady_s = -float("inf")
         self._listeners: list[Callable[[JointSample], None]] = []
         self._node = node
-        self._subscription = node.create_subscription(
+        self.subscription = node.create_subscription(
             JointState, robot.joint_states, self._on_message, qos_profile_sensor_data
         )
 

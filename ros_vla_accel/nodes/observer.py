@@ -8,6 +8,7 @@ from typing import Any
 
 from ros_vla_accel.contracts import Observation, PolicySpec
 from ros_vla_accel.control.robot_config import RobotConfig, RobotConfigError
+from ros_vla_accel.kinematics.joints import JointSample
 from ros_vla_accel.kinematics.signals import SignalBuffer
 from ros_vla_accel.nodes.convert import to_ns
 from ros_vla_accel.nodes.images import ImageError, decode_compressed, decode_raw
@@ -48,13 +49,16 @@ class Observer:
         """Takes a sensor_msgs Image or CompressedImage. Cheap: nothing is decoded here."""
         self._newest[camera] = (msg, time.monotonic())
 
-    def observe(self, instruction: str, now_ns: int) -> Observation:
-        """The observation of now. Raises InputError naming the first input that is unfit.
+    def newest_stamp_ns(self, now_ns: int) -> int:
+        """Stamp of the observation that could be made now, the oldest camera's.
 
-        Its stamp is the oldest camera's, so that no action row is older than what was seen.
+        Raises InputError naming the first input that is missing, stale or out of step. Decodes
+        nothing.
         """
-        messages = {camera.name: self._fresh(camera.name, now_ns) for camera in self._spec.cameras}
-        stamps = {name: to_ns(msg.header.stamp) for name, msg in messages.items()}
+        stamps = {
+            camera.name: to_ns(self._fresh(camera.name, now_ns).header.stamp)
+            for camera in self._spec.cameras
+        }
         stamp_ns = min(stamps.values(), default=now_ns)
         skew_s = (max(stamps.values(), default=now_ns) - stamp_ns) * 1e-9
         if skew_s > self._config.camera_skew_s:
@@ -63,20 +67,33 @@ class Observer:
                 f"camera '{oldest}' lags {skew_s:.2f} s behind the others; raise camera_skew_s "
                 f"({self._config.camera_skew_s} s) or mend the camera"
             )
-        sample = self._joints.nearest(stamp_ns, self._config.joint_tolerance_s)
-        if sample is None:
-            raise InputError(
-                f"no joint state within {self._config.joint_tolerance_s} s of the images; "
-                f"is '{self._robot.joint_states}' published, with stamps of the same clock?"
-            )
+        self._joints_near(stamp_ns)
+        return stamp_ns
+
+    def observe(self, instruction: str, now_ns: int) -> Observation:
+        """The observation of now, images decoded. Raises InputError as ``newest_stamp_ns``."""
+        stamp_ns = self.newest_stamp_ns(now_ns)
+        images = {
+            camera.name: self._decode(camera.name, self._newest[camera.name][0])
+            for camera in self._spec.cameras
+        }
+        sample = self._joints_near(stamp_ns)
         try:
             state = self._robot.state_vector(
                 self._spec.state_names, sample.position, sample.velocity, sample.effort
             )
         except RobotConfigError as error:
             raise InputError(str(error)) from None
-        images = {name: self._decode(name, msg) for name, msg in messages.items()}
         return Observation(images, state, instruction, stamp_ns)
+
+    def _joints_near(self, stamp_ns: int) -> JointSample:
+        sample = self._joints.nearest(stamp_ns, self._config.joint_tolerance_s)
+        if sample is None:
+            raise InputError(
+                f"no joint state within {self._config.joint_tolerance_s} s of the images; "
+                f"is '{self._robot.joint_states}' published, with stamps of the same clock?"
+            )
+        return sample
 
     def _fresh(self, camera: str, now_ns: int) -> Any:
         topic = self._robot.cameras[camera]

@@ -1,0 +1,137 @@
+"""Which processes make up the edge, the cloud and the simulator.
+
+One description for both ways to start: ``launch/*.launch.py`` and ``ros-vla-accel launch``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ros_vla_accel.resources import existing_path
+
+COMMON_ARGUMENTS = {
+    "namespace": ("vla", "namespace of all nodes"),
+    "use_sim_time": ("false", "take the time from /clock"),
+    "params_file": ("edge", "parameter YAML: a path, or a name in config/"),
+    "log_level": ("info", "debug, info, warn, error or fatal"),
+    "robot": ("metaworld_sawyer", "robot YAML: a path, or a name in config/robots/"),
+}
+EDGE_ARGUMENTS = {
+    **COMMON_ARGUMENTS,
+    "autostart": ("true", "configure and activate the nodes at start"),
+    "composed": ("true", "one process for the light nodes"),
+    "policy": ("ros_vla_accel.policies:reference", "module:factory of the policy"),
+    "policy_args": ("", "YAML with the factory's arguments"),
+    "cloud_endpoint": ("tcp://127.0.0.1:5555", "ZeroMQ endpoint of the cloud worker"),
+    "route": ("auto", "edge, cloud or auto (cloud while it is healthy)"),
+}
+SIM_ARGUMENTS = {
+    **{name: COMMON_ARGUMENTS[name] for name in ("namespace", "log_level")},
+    "params_file": ("sim", "parameter YAML: a path, or a name in config/"),
+    "task": ("drawer-open", "Meta-World task"),
+    "seed": ("0", "scene of the first episode"),
+}
+CLOUD_ARGUMENTS = {
+    "policy": EDGE_ARGUMENTS["policy"],
+    "policy_args": EDGE_ARGUMENTS["policy_args"],
+    "bind": ("tcp://127.0.0.1:5555", "ZeroMQ endpoint to listen on"),
+    "threads": ("1", "CPU threads of the policy"),
+}
+ARGUMENTS = {"edge": EDGE_ARGUMENTS, "sim": SIM_ARGUMENTS, "cloud": CLOUD_ARGUMENTS}
+"""Launch arguments of each: name -> (default, description)."""
+
+
+@dataclass(frozen=True)
+class Process:
+    """One process. executable: of this package; or command: arguments of ``ros-vla-accel``."""
+
+    name: str
+    namespace: str = ""
+    params_file: str = ""
+    parameters: dict[str, Any] = field(default_factory=dict)
+    log_level: str = "info"
+    command: tuple[str, ...] = ()
+
+    def ros_arguments(self) -> list[str]:
+        """Command line after the executable, for processes that are nodes."""
+        arguments = ["--ros-args", "--log-level", self.log_level]
+        if self.namespace:
+            arguments += ["-r", f"__ns:=/{self.namespace.strip('/')}"]
+        if self.params_file:
+            arguments += ["--params-file", self.params_file]
+        for name, value in self.parameters.items():
+            text = str(value).lower() if isinstance(value, bool) else str(value)
+            # YAML reads an empty text as null, which is no parameter value.
+            arguments += ["-p", f"{name}:={text or repr('')}"]
+        return arguments
+
+
+def complete(kind: str, given: Mapping[str, str]) -> dict[str, str]:
+    """The arguments with their defaults. Raises ValueError naming an unknown one."""
+    known = ARGUMENTS[kind]
+    for name in given:
+        if name not in known:
+            raise ValueError(f"'{name}' is no argument of {kind}; known: {', '.join(known)}")
+    return {name: given.get(name, default) for name, (default, _) in known.items()}
+
+
+def processes(kind: str, arguments: Mapping[str, str]) -> list[Process]:
+    """The processes of ``edge``, ``sim`` or ``cloud``.
+
+    Raises ValueError for an unknown argument and FileNotFoundError for a missing YAML.
+    """
+    full = complete(kind, arguments)
+    return {"edge": _edge, "sim": _sim, "cloud": _cloud}[kind](full)
+
+
+def _true(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError(f"'{text}' is neither true nor false")
+    return text.lower() == "true"
+
+
+def _edge(given: dict[str, str]) -> list[Process]:
+    names = ["vla_policy"]
+    names += (
+        ["edge_control"]
+        if _true(given["composed"])
+        else ["action_executor", "partition_manager", "quantization_controller"]
+    )
+    parameters: dict[str, Any] = {
+        "use_sim_time": _true(given["use_sim_time"]),
+        "autostart": _true(given["autostart"]),
+        "robot": str(existing_path(given["robot"], "config/robots")),
+        **{name: given[name] for name in ("policy", "policy_args", "cloud_endpoint", "route")},
+    }
+    return [
+        Process(
+            name=name,
+            namespace=given["namespace"],
+            params_file=str(existing_path(given["params_file"], "config")),
+            parameters=parameters,
+            log_level=given["log_level"],
+        )
+        for name in names
+    ]
+
+
+def _sim(given: dict[str, str]) -> list[Process]:
+    return [
+        Process(
+            name="sim_robot",
+            namespace=given["namespace"],
+            params_file=str(existing_path(given["params_file"], "config")),
+            parameters={"task": given["task"], "seed": int(given["seed"])},
+            log_level=given["log_level"],
+        )
+    ]
+
+
+def _cloud(given: dict[str, str]) -> list[Process]:
+    command = ["cloud", "--policy", given["policy"], "--bind", given["bind"]]
+    command += ["--threads", given["threads"]]
+    if given["policy_args"]:
+        command += ["--policy-args", given["policy_args"]]
+    return [Process(name="cloud_worker", command=tuple(command))]

@@ -1,0 +1,150 @@
+"""The operator of the demo, as a node: sets tasks, gives instructions, watches everything."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
+from rcl_interfaces.srv import SetParameters
+from rclpy.node import Node
+from rclpy.qos import qos_profile_sensor_data
+from sensor_msgs.msg import Image
+from std_msgs.msg import String
+from std_srvs.srv import Trigger
+
+from ros_vla_accel.msg import (
+    ActionChunk,
+    ExecutorState,
+    InferenceStats,
+    LinkStats,
+    PrecisionCommand,
+)
+from ros_vla_accel.nodes.base import CHUNK_QOS, STATE_QOS
+from ros_vla_accel.nodes.convert import chunk_from_msg, to_ns
+from ros_vla_accel.nodes.images import decode_raw
+
+FRAME_PERIOD_S = 0.5
+"""Simulated time between two frames of the contact sheet."""
+
+
+@dataclass
+class Watch:
+    """What the demo has seen so far."""
+
+    executor: ExecutorState | None = None
+    inference: InferenceStats | None = None
+    link: LinkStats | None = None
+    status: dict[str, Any] = field(default_factory=dict)
+    inference_s: dict[str, list[float]] = field(default_factory=lambda: {"edge": [], "cloud": []})
+    bits: dict[int, int] = field(default_factory=dict)
+    frames: list[tuple[float, np.ndarray]] = field(default_factory=list)
+    real_time_factors: list[float] = field(default_factory=list)
+    first_tick: tuple[int, int] | None = None  # ticks, stamp
+
+    def control_rate_hz(self) -> float:
+        """Control ticks per second of the node's clock."""
+        if self.executor is None or self.first_tick is None:
+            return float("nan")
+        ticks, stamp_ns = self.first_tick
+        seconds = (to_ns(self.executor.header.stamp) - stamp_ns) * 1e-9
+        return (self.executor.ticks - ticks) / seconds if seconds > 0 else float("nan")
+
+
+class DemoOperator(Node):
+    """Talks to the other processes over their public topics and services only."""
+
+    def __init__(self, namespace: str) -> None:
+        super().__init__("demo_operator", namespace=namespace)
+        self.watch = Watch()
+        self.changed = threading.Condition()
+        self._instruction = self.create_publisher(String, "instruction", STATE_QOS)
+        self._set_parameters = self.create_client(SetParameters, "sim_robot/set_parameters")
+        self._reset = self.create_client(Trigger, "sim_robot/reset")
+        for kind, topic, handle, qos in (
+            (ExecutorState, "executor_state", self._on_executor, 10),
+            (InferenceStats, "inference_stats", self._on_inference, 10),
+            (LinkStats, "link_stats", self._on_link, 10),
+            (PrecisionCommand, "precision", self._on_precision, STATE_QOS),
+            (ActionChunk, "action_chunk", self._on_chunk, CHUNK_QOS),
+            (String, "task_status", self._on_status, 10),
+            (Image, "camera/corner2/image_raw", self._on_image, qos_profile_sensor_data),
+        ):
+            self.create_subscription(kind, topic, handle, qos)
+
+    def instruct(self, text: str) -> None:
+        self._instruction.publish(String(data=text))
+
+    def set_task(self, task: str, timeout_s: float) -> None:
+        """Puts the arm before a task, in a fresh scene. Raises TimeoutError or RuntimeError."""
+        value = ParameterValue(type=ParameterType.PARAMETER_STRING, string_value=task)
+        request = SetParameters.Request(parameters=[Parameter(name="task", value=value)])
+        answer = self._call(self._set_parameters, request, timeout_s)
+        if not answer.results[0].successful:
+            raise RuntimeError(f"sim_robot refused task '{task}': {answer.results[0].reason}")
+        answer = self._call(self._reset, Trigger.Request(), timeout_s)
+        if not answer.success:
+            raise RuntimeError(f"sim_robot did not reset: {answer.message}")
+
+    def wait_for(self, condition: Any, timeout_s: float) -> bool:
+        """Waits until ``condition(watch)`` holds; False when it did not in time (steady clock)."""
+        with self.changed:
+            return self.changed.wait_for(lambda: condition(self.watch), timeout_s)
+
+    @staticmethod
+    def _call(client: Any, request: Any, timeout_s: float) -> Any:
+        if not client.wait_for_service(timeout_sec=timeout_s):
+            raise TimeoutError(f"service '{client.srv_name}' did not appear in {timeout_s:.0f} s")
+        done = threading.Event()
+        future = client.call_async(request)
+        future.add_done_callback(lambda _: done.set())
+        if not done.wait(timeout_s):
+            raise TimeoutError(f"service '{client.srv_name}' did not answer in {timeout_s:.0f} s")
+        return future.result()
+
+    def _note(self) -> None:
+        with self.changed:
+            self.changed.notify_all()
+
+    def _on_executor(self, msg: ExecutorState) -> None:
+        self.watch.executor = msg
+        if self.watch.first_tick is None:
+            self.watch.first_tick = (int(msg.ticks), to_ns(msg.header.stamp))
+        self._note()
+
+    def _on_inference(self, msg: InferenceStats) -> None:
+        self.watch.inference = msg
+        self._note()
+
+    def _on_link(self, msg: LinkStats) -> None:
+        self.watch.link = msg
+        self._note()
+
+    def _on_precision(self, msg: PrecisionCommand) -> None:
+        bits = int(msg.activation_bits)
+        self.watch.bits[bits] = self.watch.bits.get(bits, 0) + 1
+
+    def _on_chunk(self, msg: ActionChunk) -> None:
+        chunk = chunk_from_msg(msg)
+        seconds = chunk.timings_s
+        if chunk.source == "cloud":
+            self.watch.inference_s["cloud"].append(seconds["round_trip"])
+        elif chunk.source == "edge":
+            self.watch.inference_s["edge"].append(sum(seconds.values()))
+
+    def _on_status(self, msg: String) -> None:
+        self.watch.status = json.loads(msg.data)
+        self.watch.status["seen_s"] = time.monotonic()
+        self.watch.real_time_factors.append(float(self.watch.status["real_time_factor"]))
+        self._note()
+
+    def _on_image(self, msg: Image) -> None:
+        time_s = to_ns(msg.header.stamp) * 1e-9
+        frames = self.watch.frames
+        if not frames or time_s - frames[-1][0] >= FRAME_PERIOD_S:
+            image = decode_raw(msg.encoding, msg.height, msg.width, msg.step, msg.data)
+            frames.append((time_s, image.copy()))

@@ -1,0 +1,154 @@
+"""Decides where the next inference runs, and relays requests to the cloud worker (RAPID)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+from ros_vla_accel.cloud.client import CloudClient
+from ros_vla_accel.contracts import SCHEMA_VERSION
+from ros_vla_accel.contracts import ActionChunk as Chunk
+from ros_vla_accel.msg import (
+    ActionChunk,
+    ExecutorState,
+    InferenceRequest,
+    LinkStats,
+    PartitionDecision,
+)
+from ros_vla_accel.nodes.base import CHUNK_QOS, STATE_QOS, STEADY, AccelNode, run_nodes
+from ros_vla_accel.nodes.convert import chunk_to_msg, header_from_msg, to_ns, to_stamp
+from ros_vla_accel.partition.link import LinkState
+from ros_vla_accel.partition.route import RouteConfig, RouteDecider
+
+_LINK_FIELDS = (
+    "endpoint",
+    "round_trip_ms",
+    "round_trip_p95_ms",
+    "bandwidth_mbps",
+    "worker_p50_ms",
+    "requests",
+    "replies",
+    "expired",
+    "rejected",
+    "bytes_sent",
+    "bytes_received",
+    "reason",
+)
+
+
+class PartitionManager(AccelNode):
+    """Subscribes joint_states, inference_request and executor_state; publishes
+    partition_decision, action_chunk (from the cloud) and link_stats.
+
+    The ZeroMQ client has its own thread; nothing here waits for the network.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__("partition_manager", **kwargs)
+        self.declare("cloud_endpoint", "tcp://127.0.0.1:5555", "ZeroMQ endpoint of the worker")
+        for item in fields(RouteConfig):
+            name = "route" if item.name == "mode" else item.name
+            self.declare(name, item.default, "see config/edge.yaml")
+        self._client: CloudClient | None = None
+
+    def _setup(self) -> None:
+        settings = {item.name: item.name for item in fields(RouteConfig)} | {"mode": "route"}
+        config = RouteConfig(
+            **{key: self.get_parameter(name).value for key, name in settings.items()}
+        )
+        self._decider = RouteDecider(config)
+        self._joints = self.joint_input(self.load_robot())
+        self._refused = 0
+        self._link_state = LinkState.DOWN
+        self._chunks = self.publisher(ActionChunk, "action_chunk", CHUNK_QOS)
+        self._decisions = self.publisher(PartitionDecision, "partition_decision", STATE_QOS)
+        self._stats = self.publisher(LinkStats, "link_stats", 10)
+        self.subscribe(InferenceRequest, "inference_request", self._on_request, CHUNK_QOS)
+        self.subscribe(ExecutorState, "executor_state", self._on_executor_state, 10)
+        # On the steady clock, so that a decision is renewed often enough at any pace of /clock.
+        self.every(config.validity_s / 5, self._decide, clock=STEADY)
+        self.every(1.0, self._publish_stats, clock=STEADY)
+        self._client = CloudClient(
+            self.get_parameter("cloud_endpoint").value, "", on_reply=self._on_reply
+        )
+
+    def _teardown(self) -> None:
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def _on_executor_state(self, msg: ExecutorState) -> None:
+        """The state that preemption will depend on."""
+        self._executor_state = msg
+
+    def _on_request(self, msg: InferenceRequest) -> None:
+        if not self.active:
+            return
+        remaining_s = (to_ns(msg.deadline) - self.now_ns()) * 1e-9
+        if remaining_s <= 0:
+            return
+        try:
+            header = header_from_msg(msg)
+        except ValueError as error:
+            self._refused += 1
+            self.get_logger().warning(
+                f"inference_request refused: {error}", throttle_duration_sec=5.0
+            )
+            return
+        self._client.submit(header, memoryview(msg.data), remaining_s)
+
+    def _on_reply(self, chunk: Chunk) -> None:
+        if self.active:
+            self._chunks.publish(chunk_to_msg(chunk))
+
+    def _decide(self) -> None:
+        if not self.active:
+            return
+        health = self._client.health
+        if health != self._link_state:
+            self.get_logger().info(
+                f"cloud link {self._link_state.name.lower()} -> {health.name.lower()}"
+            )
+            self._link_state = health
+        decision = self._decider.decide(self.now_ns(), health)
+        newest = self._joints.buffer.newest
+        msg = PartitionDecision(
+            schema_version=SCHEMA_VERSION,
+            route=int(decision.route),
+            cut=decision.cut,
+            encoding=decision.encoding,
+            preempt_seq=decision.preempt_seq,
+            valid_until=to_stamp(decision.valid_until_ns),
+            deadline_s=decision.deadline_s,
+            importance=decision.importance,
+            reason=decision.reason,
+        )
+        msg.header.stamp = to_stamp(newest.stamp_ns if newest else 0)
+        self._decisions.publish(msg)
+
+    def _publish_stats(self) -> None:
+        if not self.active:
+            return
+        stats = self._client.stats()
+        msg = LinkStats(
+            schema_version=SCHEMA_VERSION,
+            health=int(stats.health),
+            **{name: getattr(stats, name) for name in _LINK_FIELDS},
+        )
+        msg.header.stamp = to_stamp(self.now_ns())
+        self._stats.publish(msg)
+
+    def diagnosis(self) -> tuple[int, str, dict[str, Any]]:
+        stats = self._client.stats()
+        # Without the cloud the edge carries on: a warning only where the user insists on it.
+        wanted = self._decider.config.mode == "cloud"
+        level = self.WARN if wanted and stats.health != LinkState.HEALTHY else self.OK
+        message = f"route {self._decider.config.mode}, cloud {stats.health.name.lower()}"
+        if stats.reason:
+            message += f": {stats.reason}"
+        return level, message, {"requests_refused": self._refused, **vars(stats)}
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    return run_nodes(lambda: [PartitionManager()], args)
