@@ -1,0 +1,1 @@
+"""Closed loop in process under a virtual clock: collect, train, evaluate."""

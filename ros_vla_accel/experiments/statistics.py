@@ -1,0 +1,74 @@
+"""Figures of an evaluation, and the form in which results are written."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+
+def wilson_interval(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
+    """95 % score interval of a proportion (Wilson, 1927); (0, 1) without trials.
+
+    Raises ValueError unless 0 <= successes <= trials.
+    """
+    if not 0 <= successes <= trials:
+        raise ValueError(f"successes {successes} must lie in 0..trials ({trials})")
+    if not trials:
+        return 0.0, 1.0
+    rate, scale = successes / trials, z * z / trials
+    centre = (rate + scale / 2) / (1 + scale)
+    half = z / (1 + scale) * math.sqrt(rate * (1 - rate) / trials + scale / (4 * trials))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """Linear interpolation between order statistics; nan when there are none."""
+    ordered = sorted(v for v in values if not math.isnan(v))
+    if not ordered:
+        return math.nan
+    place = share * (len(ordered) - 1)
+    low = math.floor(place)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (place - low) * (ordered[high] - ordered[low])
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    return {
+        "system": platform.system(),
+        "processor": platform.machine(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+    }
+
+
+def write_json(
+    path: Path,
+    name: str,
+    config: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    summary: Mapping[str, float],
+) -> None:
+    """Writes the benchmark form; a figure that does not exist (nan) becomes null."""
+    content = {
+        "name": name,
+        "machine": machine(),
+        "config": dict(config),
+        "rows": [dict(row) for row in rows],
+        "summary": dict(summary),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(_without_nan(content), indent=1) + "\n")
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _without_nan(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,168 @@
+"""``ros-vla-accel train``: demonstrations, behaviour cloning, then DAgger rounds."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+from rich.progress import Progress
+
+from ros_vla_accel.experiments.collect import collect
+from ros_vla_accel.experiments.trainer import Trainer
+from ros_vla_accel.policies.config import OBJECTIVES
+from ros_vla_accel.sim.env import TASKS, full_task_name
+
+log = logging.getLogger(__name__)
+
+FIRST_TRAINING_SEED = 100_000
+"""Evaluation counts its seeds from zero, so training never sees them."""
+SEEDS_PER_ROUND = 1_000
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run; saved in its folder, so that it can be resumed.
+
+    episodes: demonstrations per task before the first step. dagger_episodes: per task and round;
+    the rounds are spread evenly over the steps. samples: noise draws per encoded observation.
+    weights: task -> relative share of the batches.
+    """
+
+    tasks: tuple[str, ...] = TASKS
+    objective: str = "flow"
+    episodes: int = 80
+    rounds: int = 4
+    dagger_episodes: int = 25
+    steps: int = 6000
+    batch: int = 64
+    samples: int = 2
+    learning_rate: float = 5e-4
+    ema: float = 0.998
+    workers: int = 2
+    threads: int = 2
+    seed: int = 0
+    weights: dict[str, float] | None = None
+    size: dict[str, int] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("episodes", "steps", "batch", "samples", "workers", "threads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
+        if self.rounds < 0 or (self.rounds and self.dagger_episodes < 1):
+            raise ValueError("rounds must not be negative, and each needs dagger_episodes")
+
+    @classmethod
+    def load(cls, path: Path) -> TrainConfig:
+        values = json.loads(path.read_text())
+        unknown = sorted(set(values) - {f.name for f in fields(cls)})
+        if unknown:
+            raise ValueError(f"'{path}' has unknown keys {unknown}")
+        return cls(**{**values, "tasks": tuple(values["tasks"])})
+
+
+QUICK = TrainConfig(
+    tasks=("drawer-open-v3",),
+    episodes=2,
+    rounds=1,
+    dagger_episodes=1,
+    steps=6,
+    batch=8,
+    workers=1,
+    threads=1,
+    size={"width": 48, "heads": 2, "backbone_layers": 1, "expert_hidden": 48},
+)
+"""Minutes on any machine; shows that everything runs, learns nothing."""
+
+
+def round_seeds(config: TrainConfig, number: int) -> dict[str, Sequence[int]]:
+    """Seeds of a round, task -> seeds; round 0 are the demonstrations."""
+    first = FIRST_TRAINING_SEED + number * SEEDS_PER_ROUND
+    count = config.dagger_episodes if number else config.episodes
+    return {task: range(first, first + count) for task in config.tasks}
+
+
+def run(config: TrainConfig, folder: Path, export: Path | None, command: str) -> Path:
+    """Trains, resuming what the folder holds. Returns the folder of the final checkpoint."""
+    with Progress() as progress:
+        episodes = folder / "episodes"
+        trainer: Trainer | None = None
+        for number in range(config.rounds + 1):
+            _collect_round(config, folder, number, progress)
+            trainer = trainer or Trainer(config, folder, command)
+            trainer.load_episodes(episodes)
+            until = config.steps * (number + 1) // (config.rounds + 1)
+            bar = progress.add_task(f"training, round {number}", total=until)
+            for step in trainer.train(until):
+                progress.update(bar, completed=step)
+            progress.update(bar, completed=until)
+            trainer.export(folder / "checkpoint")
+    assert trainer is not None
+    if export is not None:
+        trainer.export(export)
+    return export or folder / "checkpoint"
+
+
+def _collect_round(config: TrainConfig, folder: Path, number: int, progress: Progress) -> None:
+    """Records a round unless it is complete; a round without expert success is an error."""
+    done = folder / f"round-{number}.done"
+    if done.exists():
+        return
+    seeds = round_seeds(config, number)
+    checkpoint = folder / "checkpoint" if number else None
+    name = f"DAgger round {number}" if number else "demonstrations"
+    bar = progress.add_task(name, total=sum(len(s) for s in seeds.values()))
+    for count in collect(folder / "episodes", seeds, checkpoint, config.workers):
+        progress.advance(bar, count)
+    done.touch()
+
+
+def main(argv: list[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(prog="ros-vla-accel train", description=__doc__)
+    parser.add_argument("--run", type=Path, required=True, help="folder of the run; resumes it")
+    parser.add_argument("--export", type=Path, help="where to put the final checkpoint as well")
+    parser.add_argument("--tasks", nargs="+", help="all by default")
+    parser.add_argument("--objective", choices=OBJECTIVES)
+    parser.add_argument("--quick", action="store_true", help="tiny run, to see that it works")
+    for name in ("episodes", "rounds", "dagger-episodes", "steps", "batch", "samples"):
+        parser.add_argument(f"--{name}", type=int)
+    for name in ("workers", "threads", "seed"):
+        parser.add_argument(f"--{name}", type=int)
+    parser.add_argument("--weights", help='shares of the batches, e.g. "door-open=2,pick-place=1"')
+    args = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    saved = args.run / "config.json"
+    try:
+        config = (
+            TrainConfig.load(saved) if saved.exists() else QUICK if args.quick else TrainConfig()
+        )
+        config = replace(config, **_given(args))
+    except ValueError as error:
+        parser.error(str(error))
+    args.run.mkdir(parents=True, exist_ok=True)
+    saved.write_text(json.dumps(asdict(config), indent=1) + "\n")
+    command = "ros-vla-accel train " + shlex.join(argv)
+    checkpoint = run(config, args.run, args.export, command)
+    log.info("checkpoint: %s", checkpoint)
+    return 0
+
+
+def _given(args: argparse.Namespace) -> dict[str, object]:
+    names = {f.name for f in fields(TrainConfig)} - {"tasks", "weights", "size"}
+    given = {n: getattr(args, n) for n in names if getattr(args, n, None) is not None}
+    if args.tasks:
+        given["tasks"] = tuple(full_task_name(task) for task in args.tasks)
+    if args.weights:
+        pairs = (pair.split("=") for pair in args.weights.split(","))
+        given["weights"] = {full_task_name(k).removesuffix("-v3"): float(v) for k, v in pairs}
+    return given
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

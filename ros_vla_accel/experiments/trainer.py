@@ -1,0 +1,238 @@
+"""Trains the reference VLA on recorded episodes; keeps its state on disk."""
+
+from __future__ import annotations
+
+import csv
+import ctypes
+import logging
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ros_vla_accel.contracts import CameraSpec, PolicySpec
+from ros_vla_accel.experiments.dataset import Batch, TrainingSet, load_episodes
+from ros_vla_accel.policies.checkpoint import Manifest, save_checkpoint
+from ros_vla_accel.policies.config import ModelConfig
+from ros_vla_accel.policies.instructions import instructions
+from ros_vla_accel.policies.model import STAGES, ReferenceVLA
+from ros_vla_accel.policies.normalization import Normalization
+from ros_vla_accel.policies.objectives import noisy_batch
+from ros_vla_accel.policies.text import WordTokenizer
+from ros_vla_accel.sim.env import CAMERAS, JOINT_NAMES, MAX_SPEED_M_S, STEP_S
+
+if TYPE_CHECKING:
+    from ros_vla_accel.experiments.train import TrainConfig
+
+log = logging.getLogger(__name__)
+
+LIMITS = ([-MAX_SPEED_M_S] * 3 + [-1.0], [MAX_SPEED_M_S] * 3 + [1.0])
+PRIVILEGED = 9
+AUXILIARY_WEIGHT = 0.1
+BALANCE_WEIGHT = 0.01
+WARMUP_STEPS = 100
+SAVE_EVERY_STEPS = 100
+
+
+def reference_spec(model: ModelConfig) -> PolicySpec:
+    """Spec of the reference policy in the simulator."""
+    size = model.image_size
+    return PolicySpec(
+        name="reference",
+        cameras=tuple(CameraSpec(name, size, size) for name in CAMERAS),
+        state_names=JOINT_NAMES,
+        action_names=("vx", "vy", "vz", "gripper"),
+        horizon=model.horizon,
+        period_s=STEP_S,
+        action_kind="cartesian_velocity",
+        replan_rows=8,
+        stages=STAGES,
+    )
+
+
+def keep_freed_memory() -> None:
+    """Tells glibc to keep freed memory: page faults took a third of a step on a CPU."""
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        for option in (-1, -2, -3):  # trim threshold, top padding, mmap threshold (malloc.h)
+            libc.mallopt(option, 1 << 28)
+    except (OSError, AttributeError):
+        log.info("no glibc here: training may be slower")
+
+
+class Trainer:
+    """AdamW with warm-up and cosine decay, and an average of the weights that is what counts.
+
+    The loss is that of the objective on labelled rows, plus the mixture's load balance, plus the
+    positions of hand, object and goal told from the summary token, which teach the cameras what
+    to look for and are dropped from the checkpoint.
+    """
+
+    def __init__(self, config: TrainConfig, folder: Path, command: str) -> None:
+        keep_freed_memory()
+        torch.set_num_threads(config.threads)
+        self.config, self.folder, self.command = config, folder, command
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        texts = [text for task in config.tasks for text in instructions(task)]
+        words = ModelConfig().words
+        self.tokenizer = WordTokenizer.from_texts(texts, words)
+        self.model_config = ModelConfig(
+            vocabulary=self.tokenizer.size,
+            objective=config.objective,
+            state_features=3 * len(JOINT_NAMES),
+            cameras=len(CAMERAS),
+            **(config.size or {}),
+        )
+        torch.manual_seed(config.seed)
+        self.model = ReferenceVLA(self.model_config).to(self.device)
+        self.average = ReferenceVLA(self.model_config).to(self.device).requires_grad_(False)
+        self.average.load_state_dict(self.model.state_dict())
+        self.auxiliary = nn.Linear(self.model_config.width, PRIVILEGED).to(self.device)
+        self.optimizer = torch.optim.AdamW(
+            [*self.model.parameters(), *self.auxiliary.parameters()],
+            lr=config.learning_rate,
+            weight_decay=0.01,
+            fused=True,
+        )
+        self.step = 0
+        self.frames: TrainingSet | None = None
+        self.normalization: Normalization | None = None
+        self._restore()
+
+    def load_episodes(self, folder: Path) -> None:
+        """Takes all episodes recorded so far; the first call fixes the normalization."""
+        self.frames = TrainingSet(
+            load_episodes(folder),
+            self.model_config.horizon,
+            self.tokenizer,
+            self.normalization,
+            LIMITS,
+        )
+        self.normalization = self.frames.normalization
+        log.info("%d frames", len(self.frames))
+
+    def train(self, until: int) -> Iterator[int]:
+        """Trains up to step ``until``, yielding the step; the state is saved on the way."""
+        if self.frames is None:
+            raise RuntimeError("load_episodes comes first")
+        self.model.train()
+        while self.step < until:
+            started = time.perf_counter()
+            # Seeded by the step, so that a resumed run draws what an unbroken one would.
+            rng = np.random.default_rng([self.config.seed, self.step])
+            torch.manual_seed(self.config.seed * 1_000_003 + self.step)
+            batch = self.frames.draw(rng, self.config.batch, self.config.weights or {})
+            losses = self._update(batch.to(self.device))
+            self.step += 1
+            self._log(losses, time.perf_counter() - started)
+            if self.step % SAVE_EVERY_STEPS == 0 or self.step == until:
+                self._save()
+            yield self.step
+
+    def _update(self, batch: Batch) -> dict[str, float]:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate * self._schedule()
+        losses = self.losses(batch)
+        total = (
+            losses["action"]
+            + AUXILIARY_WEIGHT * losses["auxiliary"]
+            + BALANCE_WEIGHT * losses["balance"]
+        )
+        self.optimizer.zero_grad()
+        total.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            torch._foreach_lerp_(
+                list(self.average.parameters()), list(self.model.parameters()), 1 - decay
+            )
+        return {name: float(value.detach()) for name, value in losses.items()}
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Unweighted parts of the loss."""
+        rows = batch.actions
+        shape = (len(rows), self.config.samples)
+        noise = torch.randn(*shape, *rows.shape[2:], device=self.device)
+        uniform = torch.rand(*shape, device=self.device)
+        noisy, when, target = noisy_batch(self.config.objective, rows, noise, uniform)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            context = self.model.backbone(
+                self.model.vision(batch.images), batch.state, batch.words
+            )
+            found = self.model.head(noisy, self.model.head.condition(context, when))
+            where = self.auxiliary(context[:, 0])
+            balance = self.model.balance()
+        error = (found.float() - target).square() * batch.valid
+        labelled = batch.valid.sum() * shape[1] * rows.shape[-1]
+        return {
+            "action": error.sum() / labelled,
+            "auxiliary": nn.functional.mse_loss(where.float(), batch.privileged),
+            "balance": balance.float(),
+        }
+
+    def _schedule(self) -> float:
+        warm = min(1.0, (self.step + 1) / WARMUP_STEPS)
+        return warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * self.step / self.config.steps)))
+
+    def manifest(self) -> Manifest:
+        """What the checkpoint of this moment says about itself."""
+        if self.normalization is None:
+            raise RuntimeError("load_episodes comes first")
+        training = {
+            "command": self.command,
+            "step": self.step,
+            "steps": self.config.steps,
+            "tasks": [task.removesuffix("-v3") for task in self.config.tasks],
+            "seed": self.config.seed,
+            "frames": len(self.frames or ()),
+        }
+        return Manifest(
+            reference_spec(self.model_config),
+            self.model_config,
+            self.normalization,
+            self.tokenizer.vocabulary,
+            training,
+        )
+
+    def export(self, folder: Path) -> str:
+        """Writes the averaged weights as a checkpoint; returns their SHA-256."""
+        return save_checkpoint(folder, self.average, self.manifest())
+
+    def _log(self, losses: dict[str, float], seconds: float) -> None:
+        path = self.folder / "log.csv"
+        new = not path.exists()
+        with path.open("a", newline="") as file:
+            writer = csv.writer(file)
+            if new:
+                writer.writerow(["step", *losses, "seconds"])
+            writer.writerow([self.step, *(f"{v:.5f}" for v in losses.values()), f"{seconds:.3f}"])
+
+    def _save(self) -> None:
+        state = {
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "auxiliary": self.auxiliary.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "normalization": self.manifest().normalization.to_dict(),
+        }
+        partial = self.folder / "state.partial"
+        torch.save(state, partial)
+        partial.rename(self.folder / "state.pt")
+
+    def _restore(self) -> None:
+        path = self.folder / "state.pt"
+        if not path.exists():
+            return
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        for name in ("model", "average", "auxiliary", "optimizer"):
+            getattr(self, name).load_state_dict(state[name])
+        self.step = state["step"]
+        self.normalization = Normalization.from_dict(state["normalization"])
+        log.info("resumed at step %d", self.step)

@@ -1,0 +1,86 @@
+"""How the action head is trained and sampled: flow matching, or diffusion with DDIM.
+
+Both draw from the same standard normal noise and answer in normalized action units.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ros_vla_accel.policies.head import ActionHead
+
+DIFFUSION_STEPS = 100
+"""Training steps of the diffusion objective, as in Diffusion Policy (arXiv:2303.04137)."""
+
+
+def signal_levels(steps: int = DIFFUSION_STEPS) -> Tensor:
+    """Cumulative signal level (steps,) of the squared-cosine schedule (arXiv:2102.09672)."""
+    edges = torch.arange(steps + 1, dtype=torch.float64) / steps
+    curve = torch.cos((edges + 0.008) / 1.008 * math.pi / 2) ** 2
+    beta = (1 - curve[1:] / curve[:-1]).clamp(max=0.999)
+    return torch.cumprod(1 - beta, 0).float()
+
+
+def noisy_batch(
+    objective: str, actions: Tensor, noise: Tensor, uniform: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Training pair of the head.
+
+    actions: (B, 1, H, A) normalized; noise: (B, K, H, A); uniform: (B, K) in [0, 1).
+    Returns the head's input, its time (B, K) in [0, 1] and the target that it must predict.
+    """
+    if objective == "flow":
+        time = uniform
+        mixed = time[..., None, None]
+        return (1 - mixed) * noise + mixed * actions, time, actions - noise
+    index = (uniform * DIFFUSION_STEPS).long()
+    level = signal_levels().to(actions.device)[index][..., None, None]
+    return level.sqrt() * actions + (1 - level).sqrt() * noise, index / DIFFUSION_STEPS, noise
+
+
+def sample(
+    objective: str,
+    head: ActionHead,
+    context: Tensor,
+    noise: Tensor,
+    steps: int,
+    bounds: tuple[Tensor, Tensor],
+) -> Tensor:
+    """Denoises ``noise`` (B, K, H, A) into chunks under context (B, N, D).
+
+    flow: Euler steps of equal size from noise (time 0) to action (time 1). ddpm: deterministic
+    DDIM (arXiv:2010.02502) over evenly spaced steps, the estimate clipped to ``bounds`` (A,).
+    """
+    if objective == "flow":
+        return _euler(head, context, noise, steps)
+    return _ddim(head, context, noise, steps, bounds)
+
+
+def _euler(head: ActionHead, context: Tensor, x: Tensor, steps: int) -> Tensor:
+    times = torch.arange(steps, device=x.device) / steps
+    conditioning = head.condition(context, times.expand(len(x), -1))
+    for index in range(steps):
+        x = x + head(x, conditioning.step(index)) / steps
+    return x
+
+
+def _ddim(
+    head: ActionHead, context: Tensor, x: Tensor, steps: int, bounds: tuple[Tensor, Tensor]
+) -> Tensor:
+    if not 1 <= steps <= DIFFUSION_STEPS:
+        raise ValueError(f"steps {steps} must lie in 1..{DIFFUSION_STEPS} for objective 'ddpm'")
+    indices = torch.linspace(DIFFUSION_STEPS - 1, 0, steps).round().long()
+    levels = [*signal_levels()[indices].tolist(), 1.0]
+    times = (indices / DIFFUSION_STEPS).to(x.device)
+    conditioning = head.condition(context, times.expand(len(x), -1))
+    for index in range(steps):
+        level, following = levels[index], levels[index + 1]
+        noise = head(x, conditioning.step(index))
+        clean = (x - math.sqrt(1 - level) * noise) / math.sqrt(level)
+        clean = clean.clamp(*bounds)
+        noise = (x - math.sqrt(level) * clean) / math.sqrt(1 - level)
+        x = math.sqrt(following) * clean + math.sqrt(1 - following) * noise
+    return x

@@ -1,0 +1,234 @@
+"""The reference policy: the shipped checkpoint behind ``contracts.Policy``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from ros_vla_accel.contracts import ActionChunk, Features, InferenceRequest, Observation
+from ros_vla_accel.policies.checkpoint import load_checkpoint
+
+SHIPPED = Path(__file__).resolve().parents[1] / "assets" / "reference"
+DEFAULT_STEPS = {"flow": 10, "ddpm": 16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class ReferencePolicy:
+    """Answers batches of requests, whole observations and features of any cut mixed.
+
+    The noise of a request comes from a CPU generator with its seed, so the answer does not depend
+    on the machine or on what else is in the batch (beyond float rounding).
+
+    checkpoint: folder of weights and manifest, the shipped one by default. steps: denoising steps
+    (10 Euler steps for flow, 16 DDIM steps for ddpm). threads: torch threads of this process,
+    unchanged when None. source: what the chunks say about where they were made.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str | Path | None = None,
+        steps: int | None = None,
+        device: str = "cpu",
+        dtype: str = "float32",
+        threads: int | None = None,
+        source: str = "edge",
+    ) -> None:
+        if dtype not in DTYPES:
+            raise ValueError(f"dtype '{dtype}' is unknown; choose from {sorted(DTYPES)}")
+        if device.startswith("cuda") and not torch.cuda.is_available():
+            raise ValueError(f"device '{device}' is not available; set device: cpu")
+        if threads is not None:
+            torch.set_num_threads(threads)
+        model, self.manifest = load_checkpoint(Path(checkpoint) if checkpoint else SHIPPED)
+        self.steps = steps or DEFAULT_STEPS[self.manifest.model.objective]
+        if self.steps < 1:
+            raise ValueError(f"steps {self.steps} must be positive")
+        self.device, self.dtype, self.source = torch.device(device), DTYPES[dtype], source
+        self.model = model.to(self.device, self.dtype)
+        self.spec = self.manifest.spec
+        self._tokenize = self.manifest.tokenizer()
+        self._bounds = tuple(
+            torch.from_numpy(b).to(self.device, self.dtype)
+            for b in self.manifest.normalization.bounds()
+        )
+
+    def reset(self, episode_id: int) -> None:
+        """Nothing is remembered between requests."""
+
+    def encode(self, observation: Observation, cut: str) -> Features:
+        """What leaves the edge after stage ``cut``: ``vision`` or ``backbone``.
+
+        Raises ValueError for another cut, or an observation that does not fit the spec.
+        """
+        if cut not in self.spec.stages[:-1]:
+            raise ValueError(f"cut '{cut}' is unknown; choose from {self.spec.stages[:-1]}")
+        with torch.inference_mode():
+            tensors = self._see([observation])
+            if cut == "backbone":
+                tensors = {"context": self._understand(tensors)}
+        return Features(
+            cut, {k: v[0].float().cpu().numpy() for k, v in tensors.items()}, observation.stamp_ns
+        )
+
+    def infer(self, requests: Sequence[InferenceRequest]) -> list[ActionChunk]:
+        """One chunk per request, in order; ``timings_s`` are those of the whole batch.
+
+        Raises ValueError naming the input that does not fit the spec.
+        """
+        if not requests:
+            return []
+        with torch.inference_mode():
+            timings: dict[str, float] = {}
+            start = time.perf_counter()
+            contexts = self._contexts(requests, timings)
+            before_head = time.perf_counter()
+            noise = torch.stack([self._noise(request.seed) for request in requests])
+            actions = self.model.act(
+                contexts, noise.to(self.device, self.dtype), self.steps, self._bounds
+            )
+            actions = actions[:, 0].float().cpu().numpy()
+            end = time.perf_counter()
+        timings |= {"head": end - before_head, "total": end - start}
+        rows = self.manifest.normalization.unnormalize(actions)
+        return [
+            ActionChunk(
+                actions=rows[i],
+                period_s=self.spec.period_s,
+                stamp_ns=request.observation.stamp_ns,
+                request_id=request.request_id,
+                episode_id=request.episode_id,
+                source=self.source,
+                activation_bits=self._width(request.activation_bits),
+                timings_s=dict(timings),
+            )
+            for i, request in enumerate(requests)
+        ]
+
+    def _width(self, asked: int) -> int:
+        return min((w for w in self.spec.widths if w >= asked), default=max(self.spec.widths))
+
+    def _noise(self, seed: int) -> torch.Tensor:
+        config = self.manifest.model
+        generator = torch.Generator().manual_seed(seed)
+        return torch.randn(1, config.horizon, config.action_dim, generator=generator)
+
+    def _contexts(
+        self, requests: Sequence[InferenceRequest], timings: dict[str, float]
+    ) -> torch.Tensor:
+        """Brings every request to the head's input (B, M, D), each from where it was cut."""
+        inputs = [request.observation for request in requests]
+        whole = [i for i, x in enumerate(inputs) if isinstance(x, Observation)]
+        cut = {i: self._received(x) for i, x in enumerate(inputs) if isinstance(x, Features)}
+        start = time.perf_counter()
+        if whole:
+            seen = self._see([inputs[i] for i in whole])  # type: ignore[misc]
+            cut |= {i: {k: v[n] for k, v in seen.items()} for n, i in enumerate(whole)}
+            timings["vision"] = time.perf_counter() - start
+        start = time.perf_counter()
+        early = [i for i, tensors in sorted(cut.items()) if "context" not in tensors]
+        if early:
+            batch = {k: torch.stack([cut[i][k] for i in early]) for k in cut[early[0]]}
+            understood = self._understand(batch)
+            cut |= {i: {"context": understood[n]} for n, i in enumerate(early)}
+            timings["backbone"] = time.perf_counter() - start
+        return torch.stack([cut[i]["context"] for i in range(len(inputs))])
+
+    def _see(self, observations: Sequence[Observation]) -> dict[str, torch.Tensor]:
+        """Vision stage, with what the backbone needs besides."""
+        images = np.stack([self._images(o) for o in observations])
+        state = np.stack([self._state(o) for o in observations])
+        words = np.stack([self._tokenize(o.instruction) for o in observations])
+        return {
+            "vision": self.model.vision(torch.from_numpy(images).to(self.device)),
+            "state": torch.from_numpy(state).to(self.device),
+            "words": torch.from_numpy(words).to(self.device),
+        }
+
+    def _understand(self, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Backbone stage."""
+        return self.model.backbone(tensors["vision"], tensors["state"], tensors["words"].long())
+
+    def _images(self, observation: Observation) -> np.ndarray:
+        """(C, 3, S, S) uint8 in the order of the spec's cameras."""
+        planes = []
+        for camera in self.spec.cameras:
+            image = observation.images.get(camera.name)
+            if image is None:
+                raise ValueError(
+                    f"observation has no image of camera '{camera.name}'; "
+                    f"it has {sorted(observation.images) or 'none'}"
+                )
+            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+                raise ValueError(
+                    f"image of camera '{camera.name}' is {image.dtype} {image.shape}; "
+                    "it must be uint8 (H, W, 3), RGB"
+                )
+            if image.shape[:2] != (camera.height, camera.width):
+                size = (camera.width, camera.height)
+                image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+            planes.append(image.transpose(2, 0, 1))
+        return np.stack(planes)
+
+    def _state(self, observation: Observation) -> np.ndarray:
+        state, names = observation.state, self.spec.state_names
+        if state.shape != (len(names),) or state.dtype != np.float32:
+            raise ValueError(
+                f"state is {state.dtype} {state.shape}; it must be float32 ({len(names)},) "
+                f"in the order {', '.join(names)}"
+            )
+        if not np.isfinite(state).all():
+            bad = [
+                name for name, value in zip(names, state, strict=True) if not np.isfinite(value)
+            ]
+            raise ValueError(f"state of {', '.join(bad)} is not finite")
+        return self.manifest.normalization.state_features(state)
+
+    def _received(self, features: Features) -> dict[str, torch.Tensor]:
+        """Checks tensors that crossed the wire and moves them to the device."""
+        config = self.manifest.model
+        tokens = config.cameras * ((config.image_size // 16) ** 2 + 1)
+        shapes = {
+            "vision": {
+                "vision": (tokens, config.width),
+                "state": (config.state_features,),
+                "words": (config.words,),
+            },
+            "backbone": {"context": (2 + tokens + config.words, config.width)},
+        }.get(features.cut)
+        if shapes is None:
+            raise ValueError(
+                f"features were cut after '{features.cut}'; choose from {self.spec.stages[:-1]}"
+            )
+        tensors = {}
+        for name, shape in shapes.items():
+            found = features.tensors.get(name)
+            if found is None or found.shape != shape:
+                raise ValueError(
+                    f"features after '{features.cut}' need '{name}' {shape}, "
+                    f"got {None if found is None else found.shape}"
+                )
+            if not np.isfinite(found).all():
+                raise ValueError(f"features '{name}' are not finite")
+            tensor = torch.from_numpy(np.ascontiguousarray(found)).to(self.device)
+            tensors[name] = tensor.long() if name == "words" else tensor.to(self.dtype)
+        words = tensors.get("words")
+        if words is not None and not 0 <= int(words.min()) <= int(words.max()) < config.vocabulary:
+            raise ValueError(f"features 'words' must lie in 0..{config.vocabulary - 1}")
+        return tensors
+
+
+def reference(
+    checkpoint: str | Path | None = None,
+    steps: int | None = None,
+    device: str = "cpu",
+    dtype: str = "float32",
+    threads: int | None = None,
+    source: str = "edge",
+) -> ReferencePolicy:
+    """Factory of the reference policy, ``ros_vla_accel.policies:reference``."""
+    return ReferencePolicy(checkpoint, steps, device, dtype, threads, source)
