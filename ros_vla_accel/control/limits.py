@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ros_vla_accel.kinematics.joints import FloatArray
-
-if TYPE_CHECKING:
-    from ros_vla_accel.control.robot_config import RobotConfig
 
 HOLDS = ("zero", "keep")
 
@@ -27,11 +21,10 @@ class ActionLimits:
     lower, upper: range of position actions. hold: what a column does when nothing valid is left:
     "zero" ramps a velocity to zero, "keep" repeats the last value (grippers, positions).
 
-    measured_joint: for joint_position actions, the index of the joint that a column commands, -1
-    for none; the first command then starts from where the joint is. joint_names, joint_lower,
-    joint_upper: range of the measured joints, in the order of ``JointSample``; for velocity
-    actions a joint outside it is a fault. Where columns command joint positions, give the range
-    as ``lower`` and ``upper`` instead: commands are then clamped.
+    joint_names, joint_lower, joint_upper: range of the measured joints, in the order of
+    ``JointSample``. measured_joint: for joint_position actions, the index of the joint that a
+    column commands, -1 for none. Such a column is clamped to the range of its joint, and its
+    first command starts from where the joint is. Any other joint outside its range is a fault.
     """
 
     names: tuple[str, ...]
@@ -74,42 +67,6 @@ class ActionLimits:
         if values is not None and len(values) != size:
             raise ValueError(f"{key} has {len(values)} values for {size} {of}")
 
-    @classmethod
-    def of_robot(cls, robot: RobotConfig, action_names: Sequence[str]) -> ActionLimits:
-        """The limits that a robot YAML sets for the action columns of a policy.
-
-        Where actions are joint positions, a column of a joint's name is clamped to the range of
-        that joint; otherwise a joint outside its range is a fault.
-        """
-        inf = math.inf
-        targets = [robot.actions[name] for name in action_names]
-        positions = robot.action_kind == "joint_position"
-        ranges = {} if not positions else robot.joint_limits
-        low, high = zip(*(ranges.get(name, (-inf, inf)) for name in action_names), strict=True)
-        joints = [robot.joint_limits.get(joint, (-inf, inf)) for joint in robot.joint_names]
-        faults = not positions and bool(robot.joint_limits)
-        index = {joint: at for at, joint in enumerate(robot.joint_names)}
-        return cls(
-            names=tuple(action_names),
-            max_abs=tuple(inf if item.max_abs is None else item.max_abs for item in targets),
-            max_step=tuple(inf if item.max_step is None else item.max_step for item in targets),
-            hold=tuple(item.hold for item in targets),
-            lower=tuple(
-                least if item.lower is None else max(least, item.lower)
-                for least, item in zip(low, targets, strict=True)
-            ),
-            upper=tuple(
-                most if item.upper is None else min(most, item.upper)
-                for most, item in zip(high, targets, strict=True)
-            ),
-            measured_joint=(
-                tuple(index.get(name, -1) for name in action_names) if positions else None
-            ),
-            joint_names=robot.joint_names,
-            joint_lower=tuple(low for low, _ in joints) if faults else None,
-            joint_upper=tuple(high for _, high in joints) if faults else None,
-        )
-
     @property
     def size(self) -> int:
         return len(self.names)
@@ -120,47 +77,50 @@ class Limiter:
 
     def __init__(self, limits: ActionLimits) -> None:
         self.limits = limits
-        self._low = _intersect(limits.max_abs, limits.lower, -1)
-        self._high = _intersect(limits.max_abs, limits.upper, 1)
         self._step = np.asarray(limits.max_step, dtype=np.float64)
+        self._high = np.asarray(limits.max_abs, dtype=np.float64)
+        self._low = -self._high
+        if limits.lower is not None and limits.upper is not None:
+            self._low = np.maximum(self._low, limits.lower)
+            self._high = np.minimum(self._high, limits.upper)
+        if limits.joint_lower is None or limits.joint_upper is None:
+            self._joint_low = self._joint_high = None
+            return
+        self._joint_low = np.asarray(limits.joint_lower, dtype=np.float64)
+        self._joint_high = np.asarray(limits.joint_upper, dtype=np.float64)
+        for column, joint in enumerate(limits.measured_joint or ()):
+            if joint >= 0:
+                self._low[column] = max(self._low[column], self._joint_low[joint])
+                self._high[column] = min(self._high[column], self._joint_high[joint])
+                self._joint_low[joint], self._joint_high[joint] = -np.inf, np.inf
 
     def apply(self, action: ArrayLike, previous: ArrayLike) -> tuple[FloatArray, bool]:
         """Returns the nearest allowed command (A,) and whether it differs from ``action``.
 
         action: (A,), finite. previous: (A,), the last command; NaN where a column has none yet,
-        which leaves its first step free. A range wins over the step limit: a command never
-        leaves the range only because the last one was outside it.
+        which leaves its first step free. From outside its range a column returns step by step:
+        a robot found outside its limits must not be thrown back into them.
         """
         wanted = np.asarray(action, dtype=np.float64)
         last = np.asarray(previous, dtype=np.float64)
-        origin = np.where(np.isnan(last), wanted, last)
-        stepped = origin + np.clip(wanted - origin, -self._step, self._step)
-        limited = np.clip(stepped, self._low, self._high)
-        # Adding the difference back is not exact in floating point; a limit is.
+        inside = np.clip(wanted, self._low, self._high)
+        origin = np.where(np.isnan(last), inside, last)
+        limited = origin + np.clip(inside - origin, -self._step, self._step)
+        # Adding the difference back is not exact in floating point.
         changed = bool(np.any(np.abs(limited - wanted) > 1e-9 * (1.0 + np.abs(wanted))))
         return (limited if changed else wanted), changed
 
     def joint_fault(self, position: ArrayLike) -> str | None:
         """Names the first joint outside its range, or returns None. position: (n,)."""
-        limits = self.limits
-        if limits.joint_lower is None or limits.joint_upper is None:
+        if self._joint_low is None or self._joint_high is None:
             return None
         values = np.asarray(position, dtype=np.float64)
-        outside = (values < limits.joint_lower) | (values > limits.joint_upper)
+        outside = (values < self._joint_low) | (values > self._joint_high)
         if not outside.any():
             return None
         at = int(np.argmax(outside))
         return (
-            f"joint '{limits.joint_names[at]}' is at {values[at]:.4f}, outside "
-            f"{limits.joint_lower[at]:.4f}..{limits.joint_upper[at]:.4f}; move it back, then "
-            "give a new instruction or arm again"
+            f"joint '{self.limits.joint_names[at]}' is at {values[at]:.4f}, outside "
+            f"{self._joint_low[at]:.4f}..{self._joint_high[at]:.4f}; move it back, then give a "
+            "new instruction or arm again"
         )
-
-
-def _intersect(max_abs: Sequence[float], bound: Sequence[float] | None, sign: int) -> FloatArray:
-    speed = np.asarray(max_abs, dtype=np.float64) * sign
-    if bound is None:
-        return speed
-    pick = np.maximum if sign < 0 else np.minimum
-    result: FloatArray = pick(speed, np.asarray(bound, dtype=np.float64))
-    return result
