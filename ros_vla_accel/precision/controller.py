@@ -1,0 +1,121 @@
+"""DyQ-VLA's decision: how many activation bits the robot's motion needs now."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ros_vla_accel.contracts import ACTIVATION_BITS
+from ros_vla_accel.precision.config import PrecisionConfig
+
+FULL = ACTIVATION_BITS[-1]
+
+
+@dataclass(frozen=True)
+class PrecisionDecision:
+    """bits: 2, 4, 8 or 16. sensitivity S_t, fineness M~_t, jerk J~_t: no unit, NaN if unknown."""
+
+    bits: int
+    sensitivity: float
+    fineness: float
+    jerk: float
+    reason: str
+
+
+class PrecisionController:
+    """Motion fineness and angular jerk to activation bits, once per control period.
+
+    arXiv:2603.07904: S = max(0, lambda*M~ + (1-lambda)*J~), M~ the mean over the macro window of
+    1 - ||a_xyz||/mu95, J~ the mean over the micro window of ||a_rot,t - a_rot,t-1||/nu95; full
+    precision above theta_fp, a table below. A rise is immediate; a fall needs ``fall_steps``
+    periods in a row that ask for fewer bits, and goes to the most that any of them asked for.
+
+    Whatever is not known means full precision: windows not yet full, increments that are not
+    numbers, a gap in the stamps, no samples. Memory is the two windows, far below 64 KB.
+    Not thread-safe: one joint_states callback drives it.
+    """
+
+    def __init__(self, config: PrecisionConfig | None = None) -> None:
+        self.config = config or PrecisionConfig()
+        self._period_ns = round(self.config.period_s * 1e9)
+        self.reset()
+
+    def reset(self) -> None:
+        """Back to a cold start."""
+        self.bits = FULL
+        self._fineness: deque[float] = deque(maxlen=self.config.macro_window)
+        self._jerk: deque[float] = deque(maxlen=self.config.micro_window)
+        self._rotation: tuple[float, float, float] | None = None
+        self._stamp_ns: int | None = None
+        self._asked_fewer = 0
+        self._most_asked = 0
+
+    def update(
+        self, a_xyz: Iterable[float], a_rot: Iterable[float], stamp_ns: int
+    ) -> PrecisionDecision:
+        """Takes the increment of one control period: (3,) translation, (3,) rotation vector."""
+        x, y, z = (float(value) for value in a_xyz)
+        u, v, w = (float(value) for value in a_rot)
+        if not math.isfinite(x + y + z + u + v + w):
+            return self._unknown("increment is not finite")
+        last_ns = self._stamp_ns
+        if last_ns is not None and not 0 < stamp_ns - last_ns < 1.5 * self._period_ns:
+            self.reset()
+        self._stamp_ns = stamp_ns
+        config = self.config
+        self._fineness.append(1.0 - math.sqrt(x * x + y * y + z * z) / config.mu95)
+        if self._rotation is not None:
+            change = math.dist(self._rotation, (u, v, w))
+            self._jerk.append(change / config.nu95)
+        self._rotation = (u, v, w)
+        missing = config.macro_window - len(self._fineness)
+        missing = max(missing, config.micro_window - len(self._jerk))
+        if missing > 0:
+            return PrecisionDecision(
+                FULL, math.nan, math.nan, math.nan, f"cold start, {missing} periods to go"
+            )
+        fineness = math.fsum(self._fineness) / config.macro_window
+        jerk = math.fsum(self._jerk) / config.micro_window
+        score = max(0.0, config.lambda_ * fineness + (1.0 - config.lambda_) * jerk)
+        reason = self._switch(self._look_up(score))
+        return PrecisionDecision(self.bits, score, fineness, jerk, reason)
+
+    def stale(self, now_ns: int) -> PrecisionDecision | None:
+        """A decision for full precision if no increment came for ``stale_s``, else None.
+
+        now_ns: on the clock of the increments' stamps.
+        """
+        if self._stamp_ns is None:
+            return self._unknown("no joint states")
+        age_s = (now_ns - self._stamp_ns) * 1e-9
+        if abs(age_s) <= self.config.stale_s:
+            return None
+        return self._unknown(f"joint states are {age_s:.2f} s old")
+
+    def _unknown(self, reason: str) -> PrecisionDecision:
+        self.reset()
+        return PrecisionDecision(FULL, math.nan, math.nan, math.nan, reason)
+
+    def _look_up(self, score: float) -> int:
+        if score > self.config.theta_fp:
+            return FULL
+        for largest, bits in self.config.table:
+            if score <= largest:
+                return bits
+        return FULL
+
+    def _switch(self, asked: int) -> str:
+        if asked >= self.bits:
+            rise = asked > self.bits
+            self.bits = asked
+            self._asked_fewer = self._most_asked = 0
+            return "rise" if rise else "steady"
+        self._asked_fewer += 1
+        self._most_asked = max(self._most_asked, asked)
+        if self._asked_fewer < self.config.fall_steps:
+            return f"hold {self._asked_fewer}/{self.config.fall_steps}"
+        self.bits = self._most_asked
+        self._asked_fewer = self._most_asked = 0
+        return "fall"
