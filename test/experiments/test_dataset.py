@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ros_vla_accel.experiments.collect import Disturbance, Episode
+from ros_vla_accel.experiments.dataset import TrainingSet, augment, label_chunks, load_episodes
+from ros_vla_accel.policies.text import WordTokenizer
+
+LIMITS = ([-0.2, -0.2, -0.2, -1.0], [0.2, 0.2, 0.2, 1.0])
+
+
+def episode(task: str = "drawer-open-v3", steps: int = 30, seed: int = 0) -> Episode:
+    rng = np.random.default_rng(seed)
+    return Episode(
+        task,
+        seed,
+        rng.integers(0, 255, (steps, 2, 64, 64, 3), dtype=np.uint8),
+        rng.standard_normal((steps, 9)).astype(np.float32),
+        rng.uniform(-0.2, 0.2, (steps, 4)).astype(np.float32),
+        np.ones(steps, bool),
+        rng.standard_normal((steps, 9)).astype(np.float32),
+    )
+
+
+def test_row_k_of_a_chunk_is_what_the_expert_did_k_steps_later() -> None:
+    actions = np.arange(5, dtype=np.float32)[:, None]
+    chunks, valid = label_chunks(actions, np.ones(5, bool), 3)
+    assert chunks[1, :, 0].tolist() == [1, 2, 3]
+    assert valid[1].all()
+
+
+def test_rows_after_the_end_are_no_labels() -> None:
+    _, valid = label_chunks(np.zeros((5, 1)), np.ones(5, bool), 3)
+    assert valid[3].tolist() == [True, True, False]
+    assert valid[4].tolist() == [True, False, False]
+
+
+def test_rows_after_something_else_moved_the_arm_are_no_labels() -> None:
+    driven = np.array([True, True, False, True, True, True, True])
+    _, valid = label_chunks(np.zeros((7, 1)), driven, 4)
+    assert valid[0].tolist() == [True, True, True, False]
+    assert valid[2].tolist() == [True, False, False, False]
+    assert valid[3].all()
+
+
+def test_episodes_come_back_from_disk(tmp_path: Path) -> None:
+    saved = episode()
+    saved.save(tmp_path / "a.npz")
+    (found,) = load_episodes(tmp_path)
+    assert (found.task, found.seed) == (saved.task, saved.seed)
+    np.testing.assert_array_equal(found.images, saved.images)
+    np.testing.assert_array_equal(found.expert_driven, saved.expert_driven)
+
+
+def test_an_unfinished_episode_is_not_read(tmp_path: Path) -> None:
+    episode().save(tmp_path / "a.npz")
+    (tmp_path / "b.partial.npz").write_bytes(b"half")
+    assert len(load_episodes(tmp_path)) == 1
+
+
+def test_batches_have_documented_shapes_and_repeat_with_the_seed() -> None:
+    words = WordTokenizer.from_texts(["open the drawer"], 12)
+    frames = TrainingSet([episode()], 16, words, None, LIMITS)
+    first = frames.draw(np.random.default_rng(0), 6, {})
+    again = frames.draw(np.random.default_rng(0), 6, {})
+    assert first.images.shape == (6, 2, 3, 64, 64)
+    assert first.state.shape == (6, 27)
+    assert first.words.shape == (6, 12)
+    assert first.actions.shape == (6, 1, 16, 4)
+    assert first.valid.shape == (6, 1, 16, 1)
+    assert (first.images == again.images).all()
+    assert (first.actions == again.actions).all()
+
+
+def test_tasks_are_drawn_by_their_weight() -> None:
+    words = WordTokenizer.from_texts(["open"], 12)
+    # The door's proprioception is constant, so that its frames can be told apart.
+    door = episode("door-open-v3")
+    door.privileged[:] = 100.0
+    frames = TrainingSet([episode(), door], 16, words, None, LIMITS)
+    only = frames.draw(np.random.default_rng(0), 50, {"drawer-open": 0.0})
+    assert (only.privileged > 0.9).all()
+
+
+def test_no_episodes_are_refused() -> None:
+    with pytest.raises(ValueError, match="no episodes to train on"):
+        TrainingSet([], 16, WordTokenizer(["a"], 4), None, LIMITS)
+
+
+def test_augmentation_keeps_range_and_shape() -> None:
+    images = episode().images[:4].transpose(0, 1, 4, 2, 3)
+    out = augment(images, np.random.default_rng(0))
+    assert out.shape == images.shape
+    assert out.min() >= 0
+    assert out.max() <= 255
+
+
+def test_bursts_are_marked_as_not_the_experts_doing() -> None:
+    wanted = np.array([0.1, 0.0, 0.0, 1.0])
+    driven, near = [], []
+    for seed in range(20):
+        disturb = Disturbance(np.random.default_rng(seed))
+        for _ in range(60):
+            executed, ok = disturb(wanted)
+            driven.append(ok)
+            if ok:
+                near.append(executed[3])
+    assert 0 < np.mean(np.logical_not(driven)) < 0.5
+    assert set(near) == {1.0}

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ros_vla_accel.experiments.collect import record
+from ros_vla_accel.experiments.train import TrainConfig, main, round_seeds
+from ros_vla_accel.policies.checkpoint import load_checkpoint
+from ros_vla_accel.sim.env import SawyerEnv
+
+
+def steps_logged(folder: Path) -> list[int]:
+    with (folder / "log.csv").open() as file:
+        return [int(row["step"]) for row in csv.DictReader(file)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", ["flow", "ddpm"])
+def test_a_quick_run_trains_exports_and_resumes(objective: str, tmp_path: Path) -> None:
+    run, export = tmp_path / "run", tmp_path / "export"
+    quick = ["--run", str(run), "--quick", "--objective", objective]
+    assert main([*quick, "--steps", "4"]) == 0
+    assert steps_logged(run) == [1, 2, 3, 4]
+    assert main(["--run", str(run), "--steps", "6", "--export", str(export)]) == 0
+    assert steps_logged(run) == [1, 2, 3, 4, 5, 6]
+    model, manifest = load_checkpoint(export)
+    assert model.config.objective == objective
+    assert manifest.training["step"] == 6
+    assert "train" in manifest.training["command"]
+
+
+def test_an_experts_episode_ends_in_success_and_is_labelled_throughout() -> None:
+    env = SawyerEnv("button-press-topdown")
+    episode, success = record(env, seed=100_001)
+    env.close()
+    assert success
+    steps = len(episode.action)
+    assert episode.images.shape == (steps, 2, 64, 64, 3)
+    assert np.abs(episode.action[:, :3]).max() <= 0.2 + 1e-6
+    assert episode.privileged.shape == (steps, 9)
+
+
+def test_rounds_never_share_seeds_with_each_other_or_with_evaluation() -> None:
+    config = TrainConfig()
+    rounds = [set(next(iter(round_seeds(config, n).values()))) for n in range(config.rounds + 1)]
+    assert len(set.union(*rounds)) == sum(map(len, rounds))
+    assert min(map(min, rounds)) >= 100_000
+
+
+def test_settings_that_make_no_sense_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="steps 0 must be at least 1"):
+        TrainConfig(steps=0)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"tasks": [], "stepps": 3}))
+    with pytest.raises(ValueError, match=r"unknown keys \['stepps'\]"):
+        TrainConfig.load(path)
+
+
+def test_an_unknown_task_ends_with_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["--run", str(tmp_path / "run"), "--tasks", "juggle"])
+    assert not (tmp_path / "run").exists()
