@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,9 +12,10 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
 
 from ros_vla_accel.control.robot_config import RobotConfig, load_robot
 from ros_vla_accel.nodes.joint_input import JointInput
@@ -162,15 +165,19 @@ class AccelNode(LifecycleNode):
 
     def close(self) -> None:
         """Stops before the process ends, so that the last thing sent is a safe one."""
-        self._halt()
+        if rclpy.ok():
+            self._halt()
         self._release()
         self.destroy_node()
 
     def _report(self) -> None:
         level, message, values = self.diagnosis() if self.active else (self.OK, "inactive", {})
-        if level != self.OK and (level, message) != self._reported:
-            log = self.get_logger().error if level == self.ERROR else self.get_logger().warning
-            log(message)
+        if (level, message) != self._reported:
+            # rclpy ties a severity to the line of the call, so each has a line of its own.
+            if level == self.ERROR:
+                self.get_logger().error(message)
+            elif level == self.WARN:
+                self.get_logger().warning(message)
         self._reported = (level, message)
         status = DiagnosticStatus(
             level=bytes([level]),
@@ -186,7 +193,14 @@ class AccelNode(LifecycleNode):
 
 def run_nodes(make: Callable[[], Sequence[AccelNode]], args: Sequence[str] | None = None) -> int:
     """Runs the nodes in one executor until SIGINT or SIGTERM; 1 if start-up failed, else 0."""
-    rclpy.init(args=list(sys.argv if args is None else args))
+    stop = threading.Event()
+    # rclpy's own handlers shut the context down first, and then nothing can tell the arm to rest.
+    rclpy.init(
+        args=list(sys.argv if args is None else args),
+        signal_handler_options=SignalHandlerOptions.NO,
+    )
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
     nodes: Sequence[AccelNode] = []
     try:
         nodes = make()
@@ -195,9 +209,8 @@ def run_nodes(make: Callable[[], Sequence[AccelNode]], args: Sequence[str] | Non
             executor.add_node(node)
         if not all([node.autostart() for node in nodes]):
             return 1
-        executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
+        while not stop.is_set() and rclpy.ok():
+            executor.spin_once(timeout_sec=0.1)
     finally:
         for node in nodes:
             node.close()

@@ -11,7 +11,6 @@ from ros_vla_accel.contracts import SCHEMA_VERSION
 from ros_vla_accel.contracts import ActionChunk as Chunk
 from ros_vla_accel.msg import (
     ActionChunk,
-    ExecutorState,
     InferenceRequest,
     LinkStats,
     PartitionDecision,
@@ -38,7 +37,7 @@ _LINK_FIELDS = (
 
 
 class PartitionManager(AccelNode):
-    """Subscribes joint_states, inference_request and executor_state; publishes
+    """Subscribes joint_states and inference_request; publishes
     partition_decision, action_chunk (from the cloud) and link_stats.
 
     The ZeroMQ client has its own thread; nothing here waits for the network.
@@ -60,12 +59,11 @@ class PartitionManager(AccelNode):
         self._decider = RouteDecider(config)
         self._joints = self.joint_input(self.load_robot())
         self._refused = 0
-        self._link_state = LinkState.DOWN
+        self._cloud_healthy = False
         self._chunks = self.publisher(ActionChunk, "action_chunk", CHUNK_QOS)
         self._decisions = self.publisher(PartitionDecision, "partition_decision", STATE_QOS)
         self._stats = self.publisher(LinkStats, "link_stats", 10)
         self.subscribe(InferenceRequest, "inference_request", self._on_request, CHUNK_QOS)
-        self.subscribe(ExecutorState, "executor_state", self._on_executor_state, 10)
         # On the steady clock, so that a decision is renewed often enough at any pace of /clock.
         self.every(config.validity_s / 5, self._decide, clock=STEADY)
         self.every(1.0, self._publish_stats, clock=STEADY)
@@ -77,10 +75,6 @@ class PartitionManager(AccelNode):
         if self._client is not None:
             self._client.close()
             self._client = None
-
-    def _on_executor_state(self, msg: ExecutorState) -> None:
-        """The state that preemption will depend on."""
-        self._executor_state = msg
 
     def _on_request(self, msg: InferenceRequest) -> None:
         if not self.active:
@@ -106,11 +100,9 @@ class PartitionManager(AccelNode):
         if not self.active:
             return
         health = self._client.health
-        if health != self._link_state:
-            self.get_logger().info(
-                f"cloud link {self._link_state.name.lower()} -> {health.name.lower()}"
-            )
-            self._link_state = health
+        if (health is LinkState.HEALTHY) != self._cloud_healthy:
+            self._cloud_healthy = health is LinkState.HEALTHY
+            self.get_logger().info(f"cloud {health.name.lower()} {self._client.stats().reason}")
         decision = self._decider.decide(self.now_ns(), health)
         newest = self._joints.buffer.newest
         msg = PartitionDecision(
