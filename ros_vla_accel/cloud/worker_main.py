@@ -1,0 +1,113 @@
+"""``ros-vla-accel cloud``: serves a policy to robots until it is interrupted."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+from types import FrameType
+
+from ros_vla_accel.cloud.worker import Worker, WorkerError
+from ros_vla_accel.policies.loader import PolicyLoadError, load_policy
+
+logger = logging.getLogger(__name__)
+
+
+def main(argv: list[str]) -> int:
+    """Exit status 0 after SIGINT or SIGTERM, 1 when the policy or the endpoint cannot be had."""
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="[%(levelname)s] [cloud]: %(message)s"
+    )
+    ready, interrupted = threading.Event(), threading.Event()
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        interrupted.set()
+        if not ready.is_set():
+            raise KeyboardInterrupt  # loading a policy takes seconds, and can just be abandoned
+
+    before = {
+        number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        _limit_threads_before_import(arguments.threads)
+        policy = load_policy(arguments.policy, arguments.policy_args)
+        _limit_threads(arguments.threads)
+        worker = Worker(policy, arguments.bind, insecure_any=arguments.insecure_any)
+        ready.set()
+        return _serve(worker, policy.spec.name, policy.spec.checkpoint_hash, interrupted)
+    except (PolicyLoadError, WorkerError, ValueError) as error:
+        logger.error("%s", error)
+        return 1
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="ros-vla-accel cloud", description=__doc__)
+    parser.add_argument(
+        "--policy",
+        default="ros_vla_accel.policies:reference",
+        metavar="MODULE:FACTORY",
+        help="function that makes the policy (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--policy-args", metavar="YAML", help="file with the function's keyword arguments"
+    )
+    parser.add_argument(
+        "--bind",
+        default="tcp://127.0.0.1:5555",
+        metavar="ENDPOINT",
+        help="where robots reach it; port * takes any free one (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--threads",
+        type=_positive,
+        metavar="N",
+        help="CPU threads of an inference (default: what the policy's library takes)",
+    )
+    parser.add_argument(
+        "--insecure-any",
+        action="store_true",
+        help="allow an endpoint that other machines reach; traffic is plain text",
+    )
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not a positive number of threads")
+    return value
+
+
+def _limit_threads_before_import(threads: int | None) -> None:
+    if threads is not None:
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+            os.environ[name] = str(threads)
+
+
+def _limit_threads(threads: int | None) -> None:
+    """Torch, when the policy brought it, may have been imported before the variables were set."""
+    torch = sys.modules.get("torch")
+    if threads is not None and torch is not None:
+        torch.set_num_threads(threads)
+
+
+def _serve(worker: Worker, name: str, checkpoint_hash: str, interrupted: threading.Event) -> int:
+    worker.start()
+    logger.info("ready on %s policy %s hash %s", worker.endpoint, name, checkpoint_hash or "none")
+    interrupted.wait()
+    logger.info("stopping: %s", worker.stats())
+    if not worker.stop():
+        # The interpreter's own shutdown can crash while another thread is in native code.
+        logger.warning("an inference is still running; leaving without it")
+        logging.shutdown()
+        os._exit(0)
+    return 0
