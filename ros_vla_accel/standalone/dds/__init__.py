@@ -1,0 +1,1 @@
+"""ROS 2's conventions on CycloneDDS: configuration, types, endpoints, discovery info."""

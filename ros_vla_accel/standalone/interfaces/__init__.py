@@ -1,0 +1,1 @@
+"""Messages and services without rosidl: definitions, Python classes, CDR and type hashes."""
