@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -103,6 +103,10 @@ def observe(env: SawyerEnv, instruction: str, stamp_ns: int) -> Observation:
     return Observation(images, env.state(), instruction, stamp_ns)
 
 
+def _shows(seen: Observation) -> Callable[[int], Observation]:
+    return lambda stamp_ns: seen
+
+
 def record(env: SawyerEnv, seed: int, policy: Policy | None = None) -> tuple[Episode, bool]:
     """One episode; with a policy, it and the expert drive in turn. Also says if it succeeded."""
     rng = np.random.default_rng(seed)
@@ -124,7 +128,7 @@ def record(env: SawyerEnv, seed: int, policy: Policy | None = None) -> tuple[Epi
             player.reset(seed, seed + step, gripper)
         left -= 1
         if player is not None and policy_drives:
-            executed, driven = player.act(step, lambda _, seen=seen: seen).action, False
+            executed, driven = player.act(step, _shows(seen)).action, False
         elif player is not None:
             executed, driven = action, True
         else:

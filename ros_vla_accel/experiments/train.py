@@ -7,84 +7,19 @@ import json
 import logging
 import shlex
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
+from typing import Any
 
 from rich.progress import Progress
 
 from ros_vla_accel.experiments.collect import collect
+from ros_vla_accel.experiments.train_config import QUICK, TrainConfig, round_seeds
 from ros_vla_accel.experiments.trainer import Trainer
 from ros_vla_accel.policies.config import OBJECTIVES
-from ros_vla_accel.sim.env import TASKS, full_task_name
+from ros_vla_accel.sim.env import full_task_name
 
 log = logging.getLogger(__name__)
-
-FIRST_TRAINING_SEED = 100_000
-"""Evaluation counts its seeds from zero, so training never sees them."""
-SEEDS_PER_ROUND = 1_000
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """One training run; saved in its folder, so that it can be resumed.
-
-    episodes: demonstrations per task before the first step. dagger_episodes: per task and round;
-    the rounds are spread evenly over the steps. samples: noise draws per encoded observation.
-    weights: task -> relative share of the batches.
-    """
-
-    tasks: tuple[str, ...] = TASKS
-    objective: str = "flow"
-    episodes: int = 80
-    rounds: int = 4
-    dagger_episodes: int = 25
-    steps: int = 6000
-    batch: int = 64
-    samples: int = 2
-    learning_rate: float = 5e-4
-    ema: float = 0.998
-    workers: int = 2
-    threads: int = 2
-    seed: int = 0
-    weights: dict[str, float] | None = None
-    size: dict[str, int] | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("episodes", "steps", "batch", "samples", "workers", "threads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
-        if self.rounds < 0 or (self.rounds and self.dagger_episodes < 1):
-            raise ValueError("rounds must not be negative, and each needs dagger_episodes")
-
-    @classmethod
-    def load(cls, path: Path) -> TrainConfig:
-        values = json.loads(path.read_text())
-        unknown = sorted(set(values) - {f.name for f in fields(cls)})
-        if unknown:
-            raise ValueError(f"'{path}' has unknown keys {unknown}")
-        return cls(**{**values, "tasks": tuple(values["tasks"])})
-
-
-QUICK = TrainConfig(
-    tasks=("drawer-open-v3",),
-    episodes=2,
-    rounds=1,
-    dagger_episodes=1,
-    steps=6,
-    batch=8,
-    workers=1,
-    threads=1,
-    size={"width": 48, "heads": 2, "backbone_layers": 1, "expert_hidden": 48},
-)
-"""Minutes on any machine; shows that everything runs, learns nothing."""
-
-
-def round_seeds(config: TrainConfig, number: int) -> dict[str, Sequence[int]]:
-    """Seeds of a round, task -> seeds; round 0 are the demonstrations."""
-    first = FIRST_TRAINING_SEED + number * SEEDS_PER_ROUND
-    count = config.dagger_episodes if number else config.episodes
-    return {task: range(first, first + count) for task in config.tasks}
 
 
 def run(config: TrainConfig, folder: Path, export: Path | None, command: str) -> Path:
@@ -153,15 +88,26 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _given(args: argparse.Namespace) -> dict[str, object]:
+def _given(args: argparse.Namespace) -> dict[str, Any]:
     names = {f.name for f in fields(TrainConfig)} - {"tasks", "weights", "size"}
     given = {n: getattr(args, n) for n in names if getattr(args, n, None) is not None}
     if args.tasks:
         given["tasks"] = tuple(full_task_name(task) for task in args.tasks)
     if args.weights:
-        pairs = (pair.split("=") for pair in args.weights.split(","))
-        given["weights"] = {full_task_name(k).removesuffix("-v3"): float(v) for k, v in pairs}
+        given["weights"] = _weights(args.weights)
     return given
+
+
+def _weights(text: str) -> dict[str, float]:
+    """``task=share,...`` -> shares by task; ValueError says which part is wrong."""
+    weights = {}
+    for part in text.split(","):
+        task, _, share = part.partition("=")
+        try:
+            weights[full_task_name(task.strip()).removesuffix("-v3")] = float(share)
+        except ValueError as error:
+            raise ValueError(f"--weights: '{part}' must read task=share ({error})") from error
+    return weights
 
 
 if __name__ == "__main__":

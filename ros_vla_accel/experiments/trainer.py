@@ -9,7 +9,6 @@ import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 
 from ros_vla_accel.contracts import CameraSpec, PolicySpec
 from ros_vla_accel.experiments.dataset import Batch, TrainingSet, load_episodes
+from ros_vla_accel.experiments.train_config import TrainConfig
 from ros_vla_accel.policies.checkpoint import Manifest, save_checkpoint
 from ros_vla_accel.policies.config import ModelConfig
 from ros_vla_accel.policies.instructions import instructions
@@ -25,9 +25,6 @@ from ros_vla_accel.policies.normalization import Normalization
 from ros_vla_accel.policies.objectives import noisy_batch
 from ros_vla_accel.policies.text import WordTokenizer
 from ros_vla_accel.sim.env import CAMERAS, JOINT_NAMES, MAX_SPEED_M_S, STEP_S
-
-if TYPE_CHECKING:
-    from ros_vla_accel.experiments.train import TrainConfig
 
 log = logging.getLogger(__name__)
 

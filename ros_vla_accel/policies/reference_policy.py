@@ -52,10 +52,11 @@ class ReferencePolicy:
         self.model = model.to(self.device, self.dtype)
         self.spec = self.manifest.spec
         self._tokenize = self.manifest.tokenizer()
-        self._bounds = tuple(
-            torch.from_numpy(b).to(self.device, self.dtype)
-            for b in self.manifest.normalization.bounds()
-        )
+        low, high = self.manifest.normalization.bounds()
+        self._bounds = self._tensor(low), self._tensor(high)
+
+    def _tensor(self, values: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(values).to(self.device, self.dtype)
 
     def reset(self, episode_id: int) -> None:
         """Nothing is remembered between requests."""
@@ -91,10 +92,10 @@ class ReferencePolicy:
             actions = self.model.act(
                 contexts, noise.to(self.device, self.dtype), self.steps, self._bounds
             )
-            actions = actions[:, 0].float().cpu().numpy()
+            chunks = actions[:, 0].float().cpu().numpy()
             end = time.perf_counter()
         timings |= {"head": end - before_head, "total": end - start}
-        rows = self.manifest.normalization.unnormalize(actions)
+        rows = self.manifest.normalization.unnormalize(chunks)
         return [
             ActionChunk(
                 actions=rows[i],

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from ros_vla_accel.experiments.collect import record
-from ros_vla_accel.experiments.train import TrainConfig, main, round_seeds
+from ros_vla_accel.experiments.train import main
+from ros_vla_accel.experiments.train_config import TrainConfig, round_seeds
 from ros_vla_accel.policies.checkpoint import load_checkpoint
 from ros_vla_accel.sim.env import SawyerEnv
 
@@ -58,6 +59,14 @@ def test_settings_that_make_no_sense_are_refused(tmp_path: Path) -> None:
     path.write_text(json.dumps({"tasks": [], "stepps": 3}))
     with pytest.raises(ValueError, match=r"unknown keys \['stepps'\]"):
         TrainConfig.load(path)
+
+
+def test_shares_that_cannot_be_read_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["--run", str(tmp_path / "run"), "--weights", "door-open=1,drawer-open"])
+    assert "'drawer-open' must read task=share" in capsys.readouterr().err
 
 
 def test_an_unknown_task_ends_with_a_usage_error(tmp_path: Path) -> None:
