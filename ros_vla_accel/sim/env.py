@@ -29,6 +29,8 @@ TICKS_PER_STEP = 5
 STEP_S = TICK_S * TICKS_PER_STEP
 MAX_SPEED_M_S = 0.2
 """Largest speed per axis: Meta-World's action limit of 1 cm, once per 50 ms."""
+SETTLE_S = 1.0
+"""How long the arm comes to rest before an episode."""
 LEASH_M = 0.08
 """How far per axis the commanded hand may run ahead of a hand that is held up by contact."""
 
@@ -139,6 +141,9 @@ class SawyerEnv:
         self._world.seed(seed)
         self._world.curr_path_length = 0
         self._world.reset_model()
+        # Meta-World leaves the elbow still swinging, at up to 1 rad/s.
+        self.data.ctrl[:] = (-1.0, 1.0)
+        mujoco.mj_step(self.model, self.data, round(SETTLE_S / self.model.opt.timestep))
         mujoco.mj_forward(self.model, self.data)
 
     def advance(self, velocity_xyz: np.ndarray, gripper: float, ticks: int = 1) -> None:
@@ -206,13 +211,17 @@ class SawyerEnv:
         if self._renderer is None:
             self._renderer = self._make_renderer()
         self._renderer.update_scene(self.data, camera=camera)
-        size = (self.image_size, self.image_size)
-        return cv2.resize(self._renderer.render(), size, interpolation=cv2.INTER_AREA)
+        image = self._renderer.render()
+        if len(image) != self.image_size:
+            size = (self.image_size, self.image_size)
+            image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        return image
 
     def _make_renderer(self) -> mujoco.Renderer:
         # Without a GPU, shadows and reflections take most of an image's time, and four samples
-        # per pixel in the rasterizer cost twice as much as four pixels averaged afterwards.
-        size = 2 * self.image_size
+        # per pixel in the rasterizer cost twice as much as four pixels averaged afterwards. So
+        # an image of 128 pixels, shrunk by area, is exactly the image of 64 pixels.
+        size = self.image_size if self.image_size >= 128 else 2 * self.image_size
         visual = self.model.vis
         visual.quality.offsamples = 0
         visual.global_.offwidth = max(visual.global_.offwidth, size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
@@ -117,6 +118,17 @@ def test_images_show_what_moves(env: SawyerEnv) -> None:
             env.step(env.expert_action())
         change = np.abs(env.render(camera).astype(int) - before).max(axis=2)
         assert (change > 40).sum() > 20
+
+
+def test_a_large_image_shrunk_by_area_is_the_small_image() -> None:
+    small, large = (
+        SawyerEnv("drawer-open", image_size=64),
+        SawyerEnv("drawer-open", image_size=128),
+    )
+    shrunk = cv2.resize(large.render("corner2"), (64, 64), interpolation=cv2.INTER_AREA)
+    np.testing.assert_array_equal(small.render("corner2"), shrunk)
+    small.close()
+    large.close()
 
 
 def test_an_image_is_not_overwritten_by_the_next(env: SawyerEnv) -> None:
