@@ -88,8 +88,8 @@ def _missing(extra: str, name: str) -> Finding:
 
 def _middleware() -> list[Finding]:
     try:
-        chosen = middleware.choose()
-    except (RuntimeError, ImportError, ValueError) as error:
+        chosen = middleware.install()
+    except middleware.MiddlewareError as error:
         return [("middleware", "choice", "missing", str(error))]
     distro = os.environ.get("ROS_DISTRO", "no ROS 2 sourced")
     findings: list[Finding] = [

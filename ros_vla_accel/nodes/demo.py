@@ -44,11 +44,15 @@ class DemoError(RuntimeError):
 
 def main(argv: Sequence[str]) -> int:
     """Exit status 0 when every task succeeded."""
-    options = _parser().parse_args(argv)
+    parser = _parser()
+    options = parser.parse_args(argv)
+    if options.record and Path(options.record).exists():
+        parser.error(f"recording folder '{options.record}' exists; name a new one")
     os.environ.setdefault("ROS_DOMAIN_ID", DEMO_DOMAIN)
     console = Console(stderr=options.headless)
     rclpy.init(args=[])
     operator = DemoOperator("/vla")
+    recorder = operator.record(Path(options.record)) if options.record else None
     executor = SingleThreadedExecutor()
     executor.add_node(operator)
     spinner = threading.Thread(target=_spin, args=(executor,), daemon=True)
@@ -71,6 +75,12 @@ def main(argv: Sequence[str]) -> int:
         return 1
     finally:
         executor.shutdown()
+        if recorder is not None:
+            recorder.close()
+            console.print(
+                f"recorded {recorder.written} messages in {options.record}, "
+                f"{recorder.dropped} dropped"
+            )
         rclpy.try_shutdown()
 
 
@@ -90,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--task-time", type=float, default=20.0, help="simulated seconds per task at most"
     )
+    parser.add_argument("--record", metavar="DIR", help="record all topics as MCAP, a new folder")
     parser.add_argument("--json", metavar="PATH", help="write the summary here")
     parser.add_argument("--image", default="runs/demo.png", help="contact sheet of the camera")
     parser.add_argument("--log-dir", default="runs/demo-logs", help="one log per process")
@@ -183,7 +194,8 @@ def _do_task(
     operator.set_task(result.task, 30.0)
     # The status of the new episode, not one still on its way from the old.
     operator.wait_for(
-        lambda w: w.status.get("task") == result.task and not w.status.get("success"), 10
+        lambda w: w.status.get("task", "").startswith(result.task) and not w.status.get("success"),
+        10,
     )
     watch.frames = []
     start_s = watch.status["time_s"]

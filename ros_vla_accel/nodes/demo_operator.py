@@ -6,15 +6,17 @@ import json
 import threading
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from geometry_msgs.msg import TwistStamped
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
 from rclpy.node import Node
-from rclpy.qos import qos_profile_sensor_data
-from sensor_msgs.msg import Image
-from std_msgs.msg import String
+from rclpy.qos import QoSProfile, qos_profile_sensor_data
+from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import Float64, String
 from std_srvs.srv import Trigger
 
 from ros_vla_accel.msg import (
@@ -22,11 +24,13 @@ from ros_vla_accel.msg import (
     ExecutorState,
     InferenceStats,
     LinkStats,
+    PartitionDecision,
     PrecisionCommand,
 )
 from ros_vla_accel.nodes.base import CHUNK_QOS, STATE_QOS
 from ros_vla_accel.nodes.convert import chunk_from_msg, to_ns
 from ros_vla_accel.nodes.images import decode_raw
+from ros_vla_accel.nodes.recorder import Recorder
 
 FRAME_PERIOD_S = 0.5
 """Simulated time between two frames of the contact sheet."""
@@ -65,7 +69,7 @@ class DemoOperator(Node):
         self._instruction = self.create_publisher(String, "instruction", STATE_QOS)
         self._set_parameters = self.create_client(SetParameters, "sim_robot/set_parameters")
         self._reset = self.create_client(Trigger, "sim_robot/reset")
-        for kind, topic, handle, qos in (
+        self._topics = (
             (ExecutorState, "executor_state", self._on_executor, 10),
             (InferenceStats, "inference_stats", self._on_inference, 10),
             (LinkStats, "link_stats", self._on_link, 10),
@@ -73,8 +77,26 @@ class DemoOperator(Node):
             (ActionChunk, "action_chunk", self._on_chunk, CHUNK_QOS),
             (String, "task_status", self._on_status, 10),
             (Image, "camera/corner2/image_raw", self._on_image, qos_profile_sensor_data),
-        ):
+        )
+        for kind, topic, handle, qos in self._topics:
             self.create_subscription(kind, topic, handle, qos)
+
+    def record(self, folder: Path) -> Recorder:
+        """Records what the operator watches, the joints, the commands and the other camera."""
+        watched = [(topic, kind, qos) for kind, topic, _, qos in self._topics]
+        extra = [
+            ("joint_states", JointState, qos_profile_sensor_data),
+            ("camera/gripperPOV/image_raw", Image, qos_profile_sensor_data),
+            ("instruction", String, STATE_QOS),
+            ("partition_decision", PartitionDecision, STATE_QOS),
+            ("command/twist", TwistStamped, QoSProfile(depth=10)),
+            ("command/gripper", Float64, QoSProfile(depth=10)),
+        ]
+        profiles = [
+            (topic, kind, qos if isinstance(qos, QoSProfile) else QoSProfile(depth=qos))
+            for topic, kind, qos in watched + extra
+        ]
+        return Recorder(self, folder, profiles)
 
     def instruct(self, text: str) -> None:
         self._instruction.publish(String(data=text))

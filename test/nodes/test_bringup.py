@@ -1,0 +1,82 @@
+"""One description of the processes serves ros2 launch and ros-vla-accel launch."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ros_vla_accel.nodes.__main__ import EXECUTABLES
+from ros_vla_accel.nodes.bringup import EDGE_ARGUMENTS, processes
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_light_nodes_share_a_process_unless_told_otherwise():
+    assert [p.name for p in processes("edge", {})] == ["vla_policy", "edge_control"]
+    apart = [p.name for p in processes("edge", {"composed": "false"})]
+    assert sorted(apart) == [
+        "action_executor",
+        "partition_manager",
+        "quantization_controller",
+        "vla_policy",
+    ]
+
+
+def test_every_documented_launch_argument_reaches_the_processes():
+    given = {
+        "namespace": "arm",
+        "use_sim_time": "true",
+        "log_level": "debug",
+        "autostart": "false",
+        "policy": "mine:make",
+        "cloud_endpoint": "tcp://10.0.0.1:1",
+        "route": "cloud",
+    }
+    assert set(given) | {"params_file", "composed", "robot", "policy_args"} == set(EDGE_ARGUMENTS)
+    for process in processes("edge", given):
+        line = " ".join(process.ros_arguments())
+        assert "__ns:=/arm" in line
+        assert "--log-level debug" in line
+        for text in (
+            "use_sim_time:=true",
+            "autostart:=false",
+            "policy:=mine:make",
+            "cloud_endpoint:=tcp://10.0.0.1:1",
+            "route:=cloud",
+        ):
+            assert text in line
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "text"),
+    [
+        ({"polcy": "x"}, ValueError, "'polcy' is no argument of edge"),
+        ({"composed": "maybe"}, ValueError, "neither true nor false"),
+        ({"robot": "nobody"}, FileNotFoundError, "metaworld_sawyer"),
+        ({"params_file": "nothing"}, FileNotFoundError, "edge"),
+    ],
+)
+def test_a_wrong_argument_is_named(given, error, text):
+    with pytest.raises(error) as caught:
+        processes("edge", given)
+    assert text in str(caught.value)
+
+
+def test_cmake_installs_a_wrapper_for_each_executable():
+    cmake = (ROOT / "CMakeLists.txt").read_text()
+    listed = re.search(r"set\(executables\s+([^)]*)\)", cmake).group(1).split()
+    assert sorted(listed) == sorted(EXECUTABLES)
+
+
+def test_cmake_generates_every_message():
+    cmake = (ROOT / "CMakeLists.txt").read_text()
+    listed = re.findall(r'"msg/(\w+)\.msg"', cmake)
+    assert sorted(listed) == sorted(path.stem for path in (ROOT / "msg").glob("*.msg"))
+
+
+def test_parameter_files_are_in_the_form_of_ros():
+    for path in (ROOT / "config").glob("*.yaml"):
+        for node, content in yaml.safe_load(path.read_text()).items():
+            assert node.startswith("/**"), f"{path.name}: {node}"
+            assert list(content) == ["ros__parameters"]
