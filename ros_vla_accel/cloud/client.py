@@ -68,6 +68,8 @@ class CloudClient:
         link: LinkConfig | None = None,
     ):
         self._endpoint = Endpoint.parse(endpoint)
+        if "*" in endpoint:
+            raise ValueError(f"endpoint is '{endpoint}'; * is for workers, a client names one")
         self._policy_hash = policy_hash
         self._on_reply = on_reply
         self._config = link if link is not None else LinkConfig()
@@ -267,7 +269,8 @@ class CloudClient:
                 f"worker at {self._endpoint} runs policy '{welcome.policy}' with hash "
                 f"'{welcome.policy_hash:.12}', this robot needs '{self._policy_hash:.12}'"
             )
-            logger.warning("%s", reason)
+            if reason != self._error:  # once, not at each probe
+                logger.warning("%s", reason)
             self._reject(reason)
             self._health.refused(now_s, reason)
             return

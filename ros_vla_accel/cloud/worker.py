@@ -293,9 +293,9 @@ class Worker:
             return self._refusal(job, "expired", text)
         try:
             request = decode_request(header, job.data, self._policy.spec.period_s)
-        except WireError as error:
+        except Exception as error:  # WireError, or no memory: neither may end this thread
             self._count["failed"] += 1
-            return self._refusal(job, "bad_request", str(error))
+            return self._refusal(job, "bad_request", str(error) or type(error).__name__)
         decoded_s = time.monotonic()
         try:
             if header.episode_id != self._episode_id:

@@ -58,8 +58,8 @@ class Inbox:
 def run_worker(*arguments: str) -> subprocess.Popen[str]:
     """``ros-vla-accel cloud`` with the test policy; its log is on stderr."""
     command = [sys.executable, "-c", _MAIN, "--policy", "cloud_test_policy:mixing", *arguments]
-    here = str(Path(__file__).parent)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": here}
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
 
 

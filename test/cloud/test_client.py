@@ -332,7 +332,9 @@ def test_a_client_may_close_itself_from_its_own_callback(make_worker, make_clien
     assert closed.wait(5)
 
 
-@pytest.mark.parametrize("endpoint", ["", "127.0.0.1:5555", "tcp://:5555", "http://a:1"])
+@pytest.mark.parametrize(
+    "endpoint", ["", "127.0.0.1:5555", "tcp://:5555", "http://a:1", "tcp://a:*"]
+)
 def test_a_malformed_endpoint_is_refused_at_once(endpoint: str, make_client) -> None:
-    with pytest.raises(ValueError, match=r"expected e\.g\. tcp://"):
+    with pytest.raises(ValueError, match="endpoint is '"):
         make_client(endpoint)

@@ -21,7 +21,7 @@ from ros_vla_accel.cloud.codec import (
     encode_observation,
     request_header,
 )
-from ros_vla_accel.cloud.messages import TensorDescriptor, WireError
+from ros_vla_accel.cloud.messages import DTYPES, ENCODINGS, TensorDescriptor, WireError
 from ros_vla_accel.contracts import Features
 
 
@@ -156,6 +156,32 @@ def test_a_descriptor_out_of_bounds_is_refused(change: dict[str, object], messag
     values = {"name": "state", "dtype": "float32", "shape": (4,), "size": 16}
     with pytest.raises(WireError, match=message):
         TensorDescriptor(**{**values, **change})  # type: ignore[arg-type]
+
+
+@steady
+@given(data=st.data())
+def test_any_descriptors_give_arrays_of_their_shape_or_wire_errors(data: st.DataObject) -> None:
+    content = data.draw(st.binary(max_size=64))
+    shape = tuple(data.draw(st.lists(st.integers(0, 4), max_size=3)))
+    dtype = data.draw(st.sampled_from(DTYPES))
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    scale = tuple(data.draw(st.lists(st.floats(0, 1e38), max_size=4)))
+    try:
+        descriptor = TensorDescriptor(
+            "x",
+            dtype,
+            shape,
+            scale,
+            data.draw(st.sampled_from(ENCODINGS)),
+            data.draw(st.integers(0, 64)),
+            data.draw(st.sampled_from([size, len(content)])),
+        )
+        with np.errstate(over="ignore", invalid="ignore"):
+            decoded = decode_tensors([descriptor], content)["x"]
+    except WireError:
+        return
+    assert decoded.shape == shape
+    assert decoded.dtype == (np.float32 if scale else dtype)
 
 
 def _png_claiming(height: int, width: int) -> bytes:
