@@ -232,4 +232,13 @@ class Trainer:
             getattr(self, name).load_state_dict(state[name])
         self.step = state["step"]
         self.normalization = Normalization.from_dict(state["normalization"])
+        self._forget_log_after(self.step)
         log.info("resumed at step %d", self.step)
+
+    def _forget_log_after(self, step: int) -> None:
+        """Drops rows of steps that were lost with the process, and will be taken again."""
+        path = self.folder / "log.csv"
+        if path.exists():
+            head, *rows = path.read_text().splitlines(keepends=True)
+            kept = [row for row in rows if int(row.split(",")[0]) <= step]
+            path.write_text("".join([head, *kept]))

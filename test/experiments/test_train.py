@@ -26,6 +26,8 @@ def test_a_quick_run_trains_exports_and_resumes(objective: str, tmp_path: Path) 
     quick = ["--run", str(run), "--quick", "--objective", objective]
     assert main([*quick, "--steps", "4"]) == 0
     assert steps_logged(run) == [1, 2, 3, 4]
+    with (run / "log.csv").open("a") as file:
+        file.write("5,0,0,0,0\n")  # as if it had been killed after a step that was not saved
     assert main(["--run", str(run), "--steps", "6", "--export", str(export)]) == 0
     assert steps_logged(run) == [1, 2, 3, 4, 5, 6]
     model, manifest = load_checkpoint(export)
