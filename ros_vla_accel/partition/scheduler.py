@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from threading import RLock
 
+import numpy as np
+
 from ros_vla_accel.contracts import ActionChunk
 from ros_vla_accel.partition.latency import LatencyWindow
 from ros_vla_accel.partition.orders import Order, SchedulerConfig, StartCloud, StartEdge, Stop
@@ -132,12 +134,17 @@ class RequestScheduler:
                 return
             cloud = self._cloud
             if cloud is not None and chunk.request_id == cloud.request_id:
+                if not chunk.horizon or not np.isfinite(chunk.actions).all():
+                    # The executor drops it: no answer, and none will come.
+                    self.on_cloud_failed(chunk.request_id)
+                    return
                 self._cloud = None
                 self.counts["late" if now_ns > cloud.deadline_ns else "replies_cloud"] += 1
             else:
                 self.counts["late"] += 1
-                if cloud is not None:
-                    cloud.fallback_ns = cloud.own_fallback_ns  # The cloud lives after all.
+                if cloud and now_ns - chunk.stamp_ns <= cloud.deadline_ns - cloud.stamp_ns:
+                    # A superseded request was answered in time: the cloud is there.
+                    cloud.fallback_ns = cloud.own_fallback_ns
             self._note_answer(chunk.stamp_ns, now_ns)
 
     def on_edge_done(self, request_id: int, now_ns: int, ok: bool = True) -> bool:
@@ -159,7 +166,7 @@ class RequestScheduler:
             return True
 
     def on_cloud_failed(self, request_id: int) -> None:
-        """The request could not be encoded or sent: the edge takes over at once."""
+        """The request was not sent, or was answered with nonsense: the edge takes over at once."""
         with self._lock:
             if self._cloud is not None and self._cloud.request_id == request_id:
                 self.counts["failures_cloud"] += 1
