@@ -11,6 +11,7 @@ import sys
 
 _MODULES = (
     "callback_groups",
+    "client",
     "clock",
     "clock_type",
     "constants",
@@ -19,15 +20,20 @@ _MODULES = (
     "event_handler",
     "exceptions",
     "executors",
+    "guard_condition",
+    "lifecycle",
     "logging",
     "node",
     "parameter",
+    "parameter_service",
     "publisher",
     "qos",
+    "service",
     "signals",
     "subscription",
     "task",
     "time",
+    "time_source",
     "timer",
     "utilities",
 )

@@ -9,14 +9,17 @@ import ctypes
 from typing import Any
 
 from cyclonedds._clayer import ddspy_take
-from cyclonedds.core import DDSException
+from cyclonedds.core import DDSException, Policy
 from cyclonedds.internal import DDS, dds_infinity
 
 INFINITY: int = dds_infinity
 ANY_STATE = 0x7F
+_UNSIGNED = 2**64 - 1
 
 OFFERED_INCOMPATIBLE_QOS = 3
 REQUESTED_INCOMPATIBLE_QOS = 4
+PUBLICATION_MATCHED = 11
+SUBSCRIPTION_MATCHED = 12
 """Status identifiers of DDS (position in the status mask)."""
 
 
@@ -52,6 +55,7 @@ _attach = _function("dds_waitset_attach", _int, _int, ctypes.c_ssize_t)
 _detach = _function("dds_waitset_detach", _int, _int)
 _wait = _function("dds_waitset_wait", _int, _pointer, ctypes.c_size_t, ctypes.c_int64)
 _set_status_mask = _function("dds_set_status_mask", _int, ctypes.c_uint32)
+_take_status = _function("dds_take_status", _int, _pointer, ctypes.c_uint32)
 _offered = _function("dds_get_offered_incompatible_qos_status", _int, _pointer)
 _requested = _function("dds_get_requested_incompatible_qos_status", _int, _pointer)
 _acks = _function("dds_wait_for_acks", _int, ctypes.c_int64)
@@ -106,9 +110,36 @@ def read_condition(reader: int) -> int:
     return check(_create_read_condition(reader, ANY_STATE), "creating a read condition")
 
 
-def watch_qos(entity: int, status: int) -> None:
+def watch_status(entity: int, status: int) -> None:
     """Lets an endpoint trigger a wait set when ``status`` changes, and nothing else."""
     check(_set_status_mask(entity, 1 << status), "setting a status mask")
+
+
+def clear_status(entity: int, status: int) -> None:
+    """Resets what `watch_status` watches."""
+    value = ctypes.c_uint32()
+    check(_take_status(entity, ctypes.addressof(value), 1 << status), "reading a status")
+
+
+def matched_readers(writer: Any) -> list[Any]:
+    """What discovery tells of the readers that a DataWriter has matched."""
+    handles = [handle & _UNSIGNED for handle in writer.get_matched_subscriptions()]
+    return [p for h in handles if (p := writer.get_matched_subscription_data(h)) is not None]
+
+
+def matched_writers(reader: Any) -> dict[int, Any]:
+    """Publication handle -> what discovery tells of the writers that a DataReader has matched."""
+    handles = [handle & _UNSIGNED for handle in reader.get_matched_publications()]
+    found = {handle: reader.get_matched_publication_data(handle) for handle in handles}
+    return {handle: peer for handle, peer in found.items() if peer is not None}
+
+
+def user_data(qos: Any) -> dict[str, str]:
+    """ROS 2's ``key=value;`` pairs in the USER_DATA of an endpoint or participant."""
+    text = ""
+    if Policy.Userdata in qos:
+        text = qos[Policy.Userdata].data.decode(errors="replace")
+    return dict(pair.split("=", 1) for pair in text.split(";") if "=" in pair)
 
 
 def qos_status(entity: int, status: int) -> QosStatus:

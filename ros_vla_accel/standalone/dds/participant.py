@@ -44,11 +44,11 @@ class Participant:
     def __init__(self, domain: int, enclave: str = "/") -> None:
         _domain(domain)
         self.domain = domain
-        self._entity = DomainParticipant(
+        self.entity = DomainParticipant(
             domain, Qos(Policy.Userdata(f"enclave={enclave};".encode()))
         )
-        self.handle: int = self._entity._ref
-        self.gid: bytes = self._entity.guid.bytes
+        self.handle: int = self.entity._ref
+        self.gid: bytes = self.entity.guid.bytes
         self._topics: dict[tuple[str, type], Topic[Any]] = {}
         self._lock = threading.Lock()
         self._next_service = 0
@@ -57,14 +57,14 @@ class Participant:
         with self._lock:
             key = (name, idl_type)
             if key not in self._topics:
-                self._topics[key] = Topic(self._entity, name, idl_type)
+                self._topics[key] = Topic(self.entity, name, idl_type)
             return self._topics[key]
 
     def writer(self, topic: str, idl_type: type, qos: Qos) -> Endpoint:
-        return Endpoint(DataWriter(self._entity, self._topic(topic, idl_type), qos))
+        return Endpoint(DataWriter(self.entity, self._topic(topic, idl_type), qos))
 
     def reader(self, topic: str, idl_type: type, qos: Qos) -> Endpoint:
-        return Endpoint(DataReader(self._entity, self._topic(topic, idl_type), qos))
+        return Endpoint(DataReader(self.entity, self._topic(topic, idl_type), qos))
 
     def service_id(self) -> str:
         """A new identifier that ties the reader and the writer of one client or service."""

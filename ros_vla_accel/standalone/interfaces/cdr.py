@@ -212,7 +212,7 @@ class _Decoder(_Generator):
 
 
 class _Encoder(_Generator):
-    """Generates ``f(x, o)``: appends message ``x`` to the bytearray ``o``, which has the header."""
+    """Generates ``f(x, o)``: appends message ``x`` to the bytearray ``o`` (header included)."""
 
     def flush(self) -> None:
         if not self.run_format:

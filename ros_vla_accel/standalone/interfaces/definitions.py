@@ -6,7 +6,7 @@ Standard messages come from the ``rosbags`` type store of Jazzy, our own are par
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -18,6 +18,10 @@ FILLER = "structure_needs_at_least_one_member"
 
 DEFAULTS: dict[str, dict[str, object]] = {"geometry_msgs/msg/Quaternion": {"w": 1.0}}
 """Default values in the standard messages; the type store does not carry them."""
+
+_DISCOVERY = ("Gid", "NodeEntitiesInfo", "ParticipantEntitiesInfo")
+HUMBLE = {f"rmw_dds_common/msg/Humble{n}": f"rmw_dds_common/msg/{n}" for n in _DISCOVERY}
+"""Messages as Humble has them, whose Gid is 24 bytes long -> their name on the wire."""
 
 PRIMITIVES = {
     "bool": "?",
@@ -77,7 +81,7 @@ class Definition:
     @property
     def dds_name(self) -> str:
         """Type name on the DDS wire, e.g. ``std_msgs::msg::dds_::String_``."""
-        package, kind, name = self.name.split("/")
+        package, kind, name = HUMBLE.get(self.name, self.name).split("/")
         return f"{package}::{kind}::dds_::{name}_"
 
 
@@ -129,6 +133,8 @@ def definition(name: str) -> Definition:
 
     Raises KeyError if nobody defines it.
     """
+    if name in HUMBLE:
+        return _humble(name)
     package, kind, _ = name.split("/")
     if kind == "srv":
         constants, fields = _service_half(name)
@@ -138,6 +144,17 @@ def definition(name: str) -> Definition:
         constants, fields = _store().fielddefs[name]
     described = tuple(_field(field, what) for field, what in fields)
     return Definition(name, tuple(constants), described or (Field(FILLER, "uint8"),))
+
+
+def _humble(name: str) -> Definition:
+    fields = []
+    for field in definition(HUMBLE[name]).fields:
+        if field.kind == "array" and field.base == "char":
+            field = replace(field, size=24)
+        elif field.nested:
+            field = replace(field, base=field.base.replace("/msg/", "/msg/Humble"))
+        fields.append(field)
+    return Definition(name, (), tuple(fields))
 
 
 def message_names(package: str) -> list[str]:

@@ -67,7 +67,7 @@ class QosEvents:
         self._callback = callbacks.incompatible_qos
         if self._callback is None and callbacks.use_default_callbacks:
             self._callback = self._warn
-        library.watch_qos(endpoint, status)
+        library.watch_status(endpoint, status)
 
     def _take(self) -> Callable[[], Any] | None:
         status = library.qos_status(self.wait_handle, self._status)

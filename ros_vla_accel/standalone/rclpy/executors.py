@@ -113,7 +113,7 @@ class Executor:
             if node not in self._nodes:
                 return
             self._nodes.remove(node)
-        node._left_executor(self)
+        node._rclpy_core.leave(self)
 
     def get_nodes(self) -> list[Node]:
         return list(self._nodes)

@@ -2,35 +2,40 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from ..dds import library
-from ..dds.types import message_type
-from ..interfaces.type_hash import type_hash
+from ..interfaces.classes import message_class
 from . import names
 from .arguments import Arguments, parse
-from .callback_groups import CallbackGroup, MutuallyExclusiveCallbackGroup
+from .callback_groups import CallbackGroup
 from .clock import Clock, ROSClock
 from .context import Context
-from .event_handler import PublisherEventCallbacks, QosEvents, SubscriptionEventCallbacks
-from .exceptions import InvalidHandle, NotInitializedException
-from .logging import RcutilsLogger, get_logger
+from .exceptions import NotInitializedException
+from .logging import LoggingSeverity, RcutilsLogger, get_logger
+from .node_core import NodeCore
+from .node_entities import EntitiesOfNode
+from .node_graph import GraphOfNode
 from .node_parameters import ParametersOfNode
 from .parameter import Parameter
-from .publisher import Publisher
-from .qos import QoSProfile, as_profile
-from .subscription import Subscription
-from .timer import Rate, Timer
+from .parameter_service import ParameterService
+from .qos import DurabilityPolicy, Duration, QoSProfile, qos_profile_parameter_events
+from .time_source import TimeSource
 from .utilities import get_default_context
 
 if TYPE_CHECKING:
     from .executors import Executor
 
+_ROSOUT_QOS = QoSProfile(
+    depth=1000, durability=DurabilityPolicy.TRANSIENT_LOCAL, lifespan=Duration(seconds=10)
+)
 
-class Node(ParametersOfNode):
-    """A named participant in the graph with topics, timers, services and parameters."""
+
+class Node(EntitiesOfNode, ParametersOfNode, GraphOfNode):
+    """A named participant in the graph with topics, timers, services and parameters.
+
+    Raises NotInitializedException before ``rclpy.init()``, and InvalidNodeNameException or
+    InvalidNamespaceException for a name that ROS does not allow.
+    """
 
     def __init__(
         self,
@@ -47,56 +52,61 @@ class Node(ParametersOfNode):
         automatically_declare_parameters_from_overrides: bool = False,
         enable_logger_service: bool = False,
     ) -> None:
-        self._context = context or get_default_context()
-        if not self._context.ok():
+        context = context or get_default_context()
+        if not context.ok():
             raise NotInitializedException("cannot create node")
+        if enable_logger_service:
+            raise NotImplementedError("Node(enable_logger_service=True)")
         own = parse(["--ros-args", *cli_args]) if cli_args else Arguments()
-        shared = self._context.arguments if use_global_arguments else Arguments()
-        self._remaps = own.remaps + shared.remaps
+        shared = context.arguments if use_global_arguments else Arguments()
         namespace = namespace or "/"
         namespace = namespace if namespace.startswith("/") else f"/{namespace}"
-        names.validate_node_name(node_name)
-        names.validate_namespace(namespace)
-        self._name, self._namespace = names.remap_node(node_name, namespace, self._remaps)
-        names.validate_node_name(self._name)
-        names.validate_namespace(self._namespace)
-        self._logger = get_logger(self.get_fully_qualified_name()[1:].replace("/", "."))
-        values = names.overrides_for(
-            self.get_fully_qualified_name(), shared.overrides + own.overrides
-        )
+        core = NodeCore(context, context.graph, node_name, namespace, own.remaps + shared.remaps)
+        self._rclpy_core = core
+        self._context = context
+        self._logger = get_logger(core.full_name[1:].replace("/", "."))
+        self._clock = ROSClock()
+        core.graph.add_node(core.full_name)
+
+        values = names.overrides_for(core.full_name, shared.overrides + own.overrides)
         overrides = {name: Parameter(name, None, value) for name, value in values.items()}
         overrides.update({given.name: given for given in parameter_overrides or ()})
-        super().__init__(overrides, allow_undeclared_parameters)
-
-        self._graph = self._context.graph
-        self._participant = self._graph.participant
-        self._executor: Executor | None = None
-        self._lock = threading.Lock()
-        self._entities: list[Any] = []
-        self._default_callback_group = MutuallyExclusiveCallbackGroup()
-        self._clock = ROSClock()
-        self._destroyed = False
+        ParametersOfNode.__init__(self, overrides, allow_undeclared_parameters)
+        self._parameter_event_publisher = self.create_publisher(
+            message_class("rcl_interfaces/msg/ParameterEvent"),
+            "/parameter_events",
+            qos_profile_parameter_events,
+        )
+        if enable_rosout:
+            self._logger._sink = self.__rosout()
         if automatically_declare_parameters_from_overrides:
+            describe = message_class("rcl_interfaces/msg/ParameterDescriptor")
             for name, parameter in overrides.items():
-                descriptor = self._dynamic_descriptor()
-                self.declare_parameter(name, parameter.value, descriptor, ignore_override=True)
+                self.declare_parameter(name, parameter.value, describe(dynamic_typing=True))
+        self._time_source = TimeSource(self, self._clock)
+        if start_parameter_services:
+            self._parameter_service = ParameterService(self)
 
-    @staticmethod
-    def _dynamic_descriptor() -> Any:
-        from ..interfaces.classes import message_class
+    def __rosout(self) -> Any:
+        """Sends log lines to /rosout."""
+        log = message_class("rcl_interfaces/msg/Log")
+        publisher = self.create_publisher(log, "/rosout", _ROSOUT_QOS)
 
-        return message_class("rcl_interfaces/msg/ParameterDescriptor")(dynamic_typing=True)
+        def send(severity: LoggingSeverity, name: str, text: str) -> None:
+            if self._context.ok() and not self._rclpy_core.destroyed:
+                stamp = self._clock.now().to_msg()
+                publisher.publish(log(stamp=stamp, level=int(severity), name=name, msg=text))
 
-    # -- who it is
+        return send
 
     def get_name(self) -> str:
-        return self._name
+        return self._rclpy_core.name
 
     def get_namespace(self) -> str:
-        return self._namespace
+        return self._rclpy_core.namespace
 
     def get_fully_qualified_name(self) -> str:
-        return f"{self._namespace.rstrip('/')}/{self._name}"
+        return self._rclpy_core.full_name
 
     def get_logger(self) -> RcutilsLogger:
         return self._logger
@@ -110,244 +120,46 @@ class Node(ParametersOfNode):
 
     @property
     def default_callback_group(self) -> CallbackGroup:
-        return self._default_callback_group
-
-    def _of_kind(self, kind: type) -> Iterator[Any]:
-        return iter([entity for entity in self._entities if isinstance(entity, kind)])
-
-    @property
-    def publishers(self) -> Iterator[Publisher]:
-        return self._of_kind(Publisher)
-
-    @property
-    def subscriptions(self) -> Iterator[Subscription]:
-        return self._of_kind(Subscription)
-
-    @property
-    def timers(self) -> Iterator[Timer]:
-        return self._of_kind(Timer)
-
-    # -- executor
+        return self._rclpy_core.default_group
 
     @property
     def executor(self) -> Executor | None:
-        return self._executor
+        return self._rclpy_core.executor
 
     @executor.setter
-    def executor(self, new_executor: Executor) -> None:
+    def executor(self, new_executor: Executor | None) -> None:
         """Moves the node to an executor; it leaves the one it was in."""
-        old = self._executor
+        old = self._rclpy_core.executor
         if old is new_executor:
             return
         if old is not None:
             old.remove_node(self)
-        self._executor = new_executor
         if new_executor is not None:
+            self._rclpy_core.join(new_executor)
             new_executor.add_node(self)
-            for entity in list(self._entities):
-                if hasattr(entity, "wait_handle"):
-                    new_executor._attach(entity)
-
-    def _left_executor(self, executor: Executor) -> None:
-        if self._executor is executor:
-            self._executor = None
-        for entity in list(self._entities):
-            if hasattr(entity, "wait_handle"):
-                executor._detach(entity)
-
-    def _add(self, entity: Any) -> None:
-        with self._lock:
-            self._entities.append(entity)
-        if hasattr(entity, "wait_handle"):
-            entity.callback_group.add_entity(entity)
-            if self._executor is not None:
-                self._executor._attach(entity)
-
-    def _remove(self, entity: Any) -> bool:
-        with self._lock:
-            if entity not in self._entities:
-                return False
-            self._entities.remove(entity)
-        if hasattr(entity, "wait_handle"):
-            entity.callback_group.remove_entity(entity)
-            if self._executor is not None:
-                self._executor._detach(entity)
-        return True
-
-    # -- topics
 
     def resolve_topic_name(self, topic: str, *, only_expand: bool = False) -> str:
-        full = names.expand(topic, self._name, self._namespace)
-        if only_expand:
-            return full
-        return names.remap_name(full, self._name, self._namespace, self._remaps)
+        return self._rclpy_core.resolve(topic, service=False, only_expand=only_expand)
 
     def resolve_service_name(self, service: str, *, only_expand: bool = False) -> str:
-        full = names.expand(service, self._name, self._namespace, service=True)
-        if only_expand:
-            return full
-        return names.remap_name(full, self._name, self._namespace, self._remaps, service=True)
-
-    def _check_alive(self) -> None:
-        if self._destroyed:
-            raise InvalidHandle(f"node '{self._name}' is destroyed")
-
-    def create_publisher(
-        self,
-        msg_type: Any,
-        topic: str,
-        qos_profile: QoSProfile | int,
-        *,
-        callback_group: CallbackGroup | None = None,
-        event_callbacks: PublisherEventCallbacks | None = None,
-        qos_overriding_options: Any = None,
-        publisher_class: type[Publisher] = Publisher,
-    ) -> Any:
-        """A publisher; ``qos_profile`` may be a depth. Raises on wrong names and types."""
-        self._check_alive()
-        if qos_overriding_options is not None:
-            raise NotImplementedError("create_publisher(qos_overriding_options=...)")
-        profile, name = as_profile(qos_profile), _message_name(msg_type)
-        full = self.resolve_topic_name(topic)
-        endpoint = self._participant.writer(
-            _dds_topic(full, profile), message_type(name), profile.to_dds(_typehash(name))
-        )
-        events = QosEvents(
-            endpoint.handle,
-            library.OFFERED_INCOMPATIBLE_QOS,
-            full,
-            self._logger,
-            event_callbacks or PublisherEventCallbacks(),
-        )
-        group = callback_group or self._default_callback_group
-        publisher = publisher_class(self, endpoint, msg_type, full, profile, group, events)
-        self._add(publisher)
-        self._add(events)
-        return publisher
-
-    def create_subscription(
-        self,
-        msg_type: Any,
-        topic: str,
-        callback: Callable[..., Any],
-        qos_profile: QoSProfile | int,
-        *,
-        callback_group: CallbackGroup | None = None,
-        event_callbacks: SubscriptionEventCallbacks | None = None,
-        qos_overriding_options: Any = None,
-        raw: bool = False,
-    ) -> Subscription:
-        """A subscription; ``raw`` gives the callback undecoded bytes."""
-        self._check_alive()
-        if qos_overriding_options is not None:
-            raise NotImplementedError("create_subscription(qos_overriding_options=...)")
-        profile, name = as_profile(qos_profile), _message_name(msg_type)
-        full = self.resolve_topic_name(topic)
-        endpoint = self._participant.reader(
-            _dds_topic(full, profile), message_type(name), profile.to_dds(_typehash(name))
-        )
-        events = QosEvents(
-            endpoint.handle,
-            library.REQUESTED_INCOMPATIBLE_QOS,
-            full,
-            self._logger,
-            event_callbacks or SubscriptionEventCallbacks(),
-        )
-        group = callback_group or self._default_callback_group
-        subscription = Subscription(
-            self, endpoint, msg_type, full, callback, group, profile, raw, events
-        )
-        self._add(subscription)
-        self._add(events)
-        return subscription
-
-    def destroy_publisher(self, publisher: Publisher) -> bool:
-        return self._destroy_endpoint(publisher)
-
-    def destroy_subscription(self, subscription: Subscription) -> bool:
-        return self._destroy_endpoint(subscription)
-
-    def _destroy_endpoint(self, entity: Any) -> bool:
-        if not self._remove(entity):
-            return False
-        if entity._events is not None:
-            self._remove(entity._events)
-        entity._delete()
-        return True
-
-    # -- time
-
-    def create_timer(
-        self,
-        timer_period_sec: float,
-        callback: Callable[[], Any],
-        callback_group: CallbackGroup | None = None,
-        clock: Clock | None = None,
-        autostart: bool = True,
-    ) -> Timer:
-        """A timer on the node's clock, or on ``clock`` (a steady one runs while /clock stands)."""
-        self._check_alive()
-        timer = Timer(
-            callback,
-            callback_group or self._default_callback_group,
-            int(float(timer_period_sec) * 1e9),
-            clock or self._clock,
-            autostart=autostart,
-            node=self,
-        )
-        self._add(timer)
-        return timer
-
-    def create_rate(self, frequency: float, clock: Clock | None = None) -> Rate:
-        if frequency <= 0:
-            raise ValueError("frequency must be > 0")
-        timer = self.create_timer(1.0 / frequency, lambda: None, clock=clock)
-        return Rate(timer, context=self._context)
-
-    def destroy_timer(self, timer: Timer) -> bool:
-        if not self._remove(timer):
-            return False
-        timer.destroy()
-        return True
-
-    def destroy_rate(self, rate: Rate) -> bool:
-        rate.destroy()
-        return self._remove(rate._timer)
-
-    # -- the end
+        return self._rclpy_core.resolve(service, service=True, only_expand=only_expand)
 
     def destroy_node(self) -> None:
         """Deletes all entities; the node leaves its executor."""
-        if self._destroyed:
+        core = self._rclpy_core
+        if core.destroyed:
             return
-        self._destroyed = True
-        if self._executor is not None:
-            self._executor.remove_node(self)
-        for entity in list(self._entities):
-            if isinstance(entity, Timer):
-                self.destroy_timer(entity)
-            elif hasattr(entity, "_delete"):
-                self._destroy_endpoint(entity)
-        self._entities.clear()
+        core.destroyed = True
+        if core.executor is not None:
+            core.executor.remove_node(self)
+        for entity in list(core.entities):
+            core.remove(entity)
+            if hasattr(entity, "_delete"):
+                entity._delete()
+        core.graph.remove_node(core.full_name)
 
     def __enter__(self) -> Node:
         return self
 
     def __exit__(self, *error: object) -> None:
         self.destroy_node()
-
-
-def _message_name(msg_type: Any) -> str:
-    """Raises TypeError for anything but a message class."""
-    described = getattr(msg_type, "_definition", None)
-    if described is None:
-        raise TypeError(f"{msg_type!r} is no message class")
-    return str(described.name)
-
-
-def _dds_topic(full: str, profile: QoSProfile) -> str:
-    return full if profile.avoid_ros_namespace_conventions else f"rt{full}"
-
-
-def _typehash(name: str) -> str:
-    return f"typehash={type_hash(name)};"

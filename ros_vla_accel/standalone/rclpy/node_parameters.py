@@ -37,9 +37,10 @@ class ParametersOfNode:
         self._descriptors: dict[str, Any] = {}
         self._parameter_overrides = overrides
         self._allow_undeclared_parameters = allow_undeclared
-        self._pre_set: list[Callable[[list[Parameter]], list[Parameter]]] = []
-        self._on_set: list[Callable[[list[Parameter]], Any]] = []
-        self._post_set: list[Callable[[list[Parameter]], None]] = []
+        self._parameter_event_publisher: Any = None
+        self.__pre_set: list[Callable[[list[Parameter]], list[Parameter]]] = []
+        self.__on_set: list[Callable[[list[Parameter]], Any]] = []
+        self.__post_set: list[Callable[[list[Parameter]], None]] = []
 
     # -- declaring
 
@@ -76,15 +77,15 @@ class ParametersOfNode:
         if not ignore_override and name in self._parameter_overrides:
             parameter = self._parameter_overrides[name]
         if parameter.value is not None:
-            parameter = self._fitting(parameter, descriptor)
-            result = self._ask(parameter, descriptor)
+            parameter = self.__fitting(parameter, descriptor)
+            result = self.__ask(parameter, descriptor)
             if not result.successful:
                 if result.reason.startswith("Wrong parameter type"):
                     expected = Parameter.Type(descriptor.type).name
                     raise InvalidParameterTypeException(parameter, expected)
                 raise InvalidParameterValueException(name, parameter.value, result.reason)
         self._descriptors[name] = descriptor
-        self._store([parameter])
+        self.__store([parameter])
         return parameter
 
     def declare_parameters(
@@ -158,8 +159,20 @@ class ParametersOfNode:
     def describe_parameters(self, names: list[str]) -> list[Any]:
         return [self.describe_parameter(name) for name in names]
 
-    def set_descriptor(self, name: str, descriptor: Any, alternative_value: Any = None) -> Any:
-        raise NotImplementedError("Node.set_descriptor")
+    def list_parameters(self, prefixes: list[str], depth: int) -> Any:
+        """Names below the prefixes, at most ``depth`` levels deep (0: all)."""
+        names = []
+        for name in self._parameters:
+            for prefix in prefixes or [""]:
+                rest = name if not prefix else name[len(prefix) + 1 :]
+                below = not prefix or name == prefix or name.startswith(f"{prefix}.")
+                if below and (not depth or rest.count(".") < depth):
+                    names.append(name)
+                    break
+        parents = {name.rpartition(".")[0] for name in names} - {""}
+        return message_class("rcl_interfaces/msg/ListParametersResult")(
+            names=names, prefixes=sorted(parents)
+        )
 
     # -- setting
 
@@ -169,7 +182,7 @@ class ParametersOfNode:
 
     def set_parameters_atomically(self, parameter_list: list[Parameter]) -> Any:
         """Sets all or none. Raises ParameterNotDeclaredException for an undeclared one."""
-        for callback in self._pre_set:
+        for callback in self.__pre_set:
             parameter_list = callback(parameter_list)
         unknown = [p.name for p in parameter_list if p.name not in self._parameters]
         if unknown and not self._allow_undeclared_parameters:
@@ -180,54 +193,54 @@ class ParametersOfNode:
                 continue
             if descriptor.read_only:
                 return _result(False, "Trying to set a read-only parameter")
-            checked = self._check_type(parameter, descriptor)
+            checked = self.__check_type(parameter, descriptor)
             if checked.successful:
                 checked = _check_range(parameter, descriptor)
             if not checked.successful:
                 return checked
-        for callback in self._on_set:
+        for callback in self.__on_set:
             answer = callback(parameter_list)
             if not answer.successful:
                 return answer
         for name in unknown:
             self._descriptors[name] = _descriptor(name=name, dynamic_typing=True)
-        self._store(parameter_list)
-        for callback in self._post_set:
+        self.__store(parameter_list)
+        for callback in self.__post_set:
             callback(parameter_list)
         return _result(True)
 
     def add_pre_set_parameters_callback(
         self, callback: Callable[[list[Parameter]], list[Parameter]]
     ) -> None:
-        self._pre_set.insert(0, callback)
+        self.__pre_set.insert(0, callback)
 
     def add_on_set_parameters_callback(self, callback: Callable[[list[Parameter]], Any]) -> None:
         """``callback(parameters) -> SetParametersResult`` may refuse a change; newest first."""
-        self._on_set.insert(0, callback)
+        self.__on_set.insert(0, callback)
 
     def add_post_set_parameters_callback(
         self, callback: Callable[[list[Parameter]], None]
     ) -> None:
-        self._post_set.insert(0, callback)
+        self.__post_set.insert(0, callback)
 
     def remove_pre_set_parameters_callback(self, callback: Any) -> None:
-        self._pre_set.remove(callback)
+        self.__pre_set.remove(callback)
 
     def remove_on_set_parameters_callback(self, callback: Any) -> None:
-        self._on_set.remove(callback)
+        self.__on_set.remove(callback)
 
     def remove_post_set_parameters_callback(self, callback: Any) -> None:
-        self._post_set.remove(callback)
+        self.__post_set.remove(callback)
 
     # -- inside
 
-    def _fitting(self, parameter: Parameter, descriptor: Any) -> Parameter:
+    def __fitting(self, parameter: Parameter, descriptor: Any) -> Parameter:
         """An empty YAML list fits every array type."""
         if parameter.value == [] and descriptor.type >= Parameter.Type.BYTE_ARRAY:
             return Parameter(parameter.name, Parameter.Type(descriptor.type), [])
         return parameter
 
-    def _check_type(self, parameter: Parameter, descriptor: Any) -> Any:
+    def __check_type(self, parameter: Parameter, descriptor: Any) -> Any:
         if descriptor.dynamic_typing or not descriptor.type or descriptor.type == parameter.type_:
             return _result(True)
         expected = Parameter.Type(descriptor.type)
@@ -236,28 +249,39 @@ class ParametersOfNode:
             f"Wrong parameter type, expected '{expected!s}' got '{parameter.type_!s}'",
         )
 
-    def _ask(self, parameter: Parameter, descriptor: Any) -> Any:
+    def __ask(self, parameter: Parameter, descriptor: Any) -> Any:
         """Whether a first value is acceptable."""
-        result = self._check_type(parameter, descriptor)
+        result = self.__check_type(parameter, descriptor)
         if result.successful:
             result = _check_range(parameter, descriptor)
-        for callback in self._on_set if result.successful else ():
+        for callback in self.__on_set if result.successful else ():
             result = callback([parameter])
             if not result.successful:
                 break
         return result
 
-    def _store(self, parameters: list[Parameter]) -> None:
+    def __store(self, parameters: list[Parameter]) -> None:
         new, changed = [], []
         for parameter in parameters:
             (changed if parameter.name in self._parameters else new).append(parameter)
             self._parameters[parameter.name] = parameter
-        self._parameters_changed(
+        self.__tell(
             [p for p in new if p.value is not None], [p for p in changed if p.value is not None]
         )
 
-    def _parameters_changed(self, new: list[Parameter], changed: list[Parameter]) -> None:
-        """Hook: tells others of new values."""
+    def __tell(self, new: list[Parameter], changed: list[Parameter]) -> None:
+        """Publishes on /parameter_events."""
+        publisher = self._parameter_event_publisher
+        if publisher is None or not (new or changed):
+            return
+        publisher.publish(
+            message_class("rcl_interfaces/msg/ParameterEvent")(
+                stamp=self.get_clock().now().to_msg(),  # type: ignore[attr-defined]
+                node=self.get_fully_qualified_name(),  # type: ignore[attr-defined]
+                new_parameters=[parameter.to_parameter_msg() for parameter in new],
+                changed_parameters=[parameter.to_parameter_msg() for parameter in changed],
+            )
+        )
 
 
 def _check_range(parameter: Parameter, descriptor: Any) -> Any:

@@ -87,11 +87,13 @@ class Publisher:
     def destroy(self) -> None:
         self._node.destroy_publisher(self)
 
-    def _delete(self) -> None:
+    def _delete(self) -> tuple[bytes, ...]:
         with self._lock:
             endpoint, self._endpoint = self._endpoint, None
-        if endpoint is not None:
-            endpoint.delete()
+        if endpoint is None:
+            return ()
+        endpoint.delete()
+        return (endpoint.gid,)
 
     def __enter__(self) -> Publisher:
         return self

@@ -91,11 +91,13 @@ class Subscription:
     def destroy(self) -> None:
         self._node.destroy_subscription(self)
 
-    def _delete(self) -> None:
+    def _delete(self) -> tuple[bytes, ...]:
         endpoint, self._endpoint = self._endpoint, None
-        if endpoint is not None:
-            library.delete(self.wait_handle)
-            endpoint.delete()
+        if endpoint is None:
+            return ()
+        library.delete(self.wait_handle)
+        endpoint.delete()
+        return (endpoint.gid,)
 
     def __enter__(self) -> Subscription:
         return self

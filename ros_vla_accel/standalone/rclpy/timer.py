@@ -84,6 +84,10 @@ class Timer:
         self._destroyed = self._canceled = True
         self._clock._timers.discard(self)
 
+    def _delete(self) -> tuple[bytes, ...]:
+        self.destroy()
+        return ()
+
     def __enter__(self) -> Timer:
         return self
 
