@@ -67,7 +67,10 @@ class SimLoop:
         self._start(config.seed)
 
     def _make(self, task: str) -> SawyerEnv:
-        return SawyerEnv(task, self.config.cameras, self.config.image_size)
+        env = SawyerEnv(task, self.config.cameras, self.config.image_size)
+        for camera in env.cameras:
+            env.render(camera)  # the first image takes long
+        return env
 
     def _start(self, seed: int) -> None:
         self._env.reset(seed)

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 
 WINDOW_S = 2.0
-"""Wall time over which ``factor`` is measured; the least is a tenth of it."""
+"""Wall time over which ``factor`` is measured; the least is half of it."""
 DEBT_S = 0.1
 """Wall time that is made up for after a delay; a longer one is let go, or motion would rush."""
 
@@ -50,5 +50,5 @@ class Pacer:
         while self._marks[-1][0] - self._marks[0][0] > WINDOW_S and len(self._marks) > 2:
             self._marks.popleft()
         (wall_0, simulated_0), (wall_1, simulated_1) = self._marks[0], self._marks[-1]
-        if wall_1 - wall_0 > WINDOW_S / 10:
+        if wall_1 - wall_0 > WINDOW_S / 2:
             self.factor = (simulated_1 - simulated_0) / (wall_1 - wall_0)
