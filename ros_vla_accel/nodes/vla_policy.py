@@ -15,7 +15,7 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 
-from ros_vla_accel.cloud.codec import encode_observation, header_for
+from ros_vla_accel.cloud.codec import encode_observation, request_header
 from ros_vla_accel.contracts import SCHEMA_VERSION, InferenceRequest, Observation, Policy
 from ros_vla_accel.contracts import ActionChunk as Chunk
 from ros_vla_accel.msg import (
@@ -173,7 +173,7 @@ class VlaPolicy(AccelNode):
                 observation, order.encoding, self.get_parameter("jpeg_quality").value
             )
             request = self._request(order, observation)
-            header = header_for(request, tensors, self._policy.spec.checkpoint_hash)
+            header = request_header(request, tensors, self._policy.spec.checkpoint_hash)
         except ValueError as error:
             self._fail(order, f"request not encoded: {error}")
             return

@@ -7,7 +7,7 @@ import pytest
 from geometry_msgs.msg import TwistStamped
 from std_msgs.msg import Float64MultiArray
 
-from ros_vla_accel.cloud.codec import decode_request, encode_observation, header_for
+from ros_vla_accel.cloud.codec import decode_request, encode_observation, request_header
 from ros_vla_accel.contracts import ActionChunk, InferenceRequest, Observation
 from ros_vla_accel.nodes.convert import (
     chunk_from_msg,
@@ -68,9 +68,9 @@ def test_a_request_reaches_the_worker_as_the_policy_sent_it():
         observation, 7, 3, seed=9, activation_bits=4, previous=CHUNK, executed_rows=2
     )
     tensors, data = encode_observation(observation)
-    msg = request_to_msg(header_for(request, tensors, "abc"), 200_000_000, data)
+    msg = request_to_msg(request_header(request, tensors, "abc"), 200_000_000, data)
     header = header_from_msg(msg)
-    assert header == header_for(request, tensors, "abc")
+    assert header == request_header(request, tensors, "abc")
     back = decode_request(header, bytes(msg.data), period_s=0.05)
     np.testing.assert_array_equal(back.observation.images["top"], observation.images["top"])
     np.testing.assert_array_equal(back.observation.state, observation.state)

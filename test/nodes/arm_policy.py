@@ -1,0 +1,48 @@
+"""A small policy for the shipped robot: moves by what it sees, feels and is told."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ros_vla_accel.contracts import ActionChunk, CameraSpec, PolicySpec
+
+
+class ArmPolicy:
+    def __init__(self, fail: str = "") -> None:
+        self.spec = PolicySpec(
+            name="arm_policy",
+            cameras=(CameraSpec("corner2", 64, 64), CameraSpec("gripperPOV", 64, 64)),
+            state_names=tuple(f"right_j{i}" for i in range(7)),
+            action_names=("vx", "vy", "vz", "gripper"),
+            horizon=16,
+            period_s=0.05,
+            action_kind="cartesian_velocity",
+        )
+        self._fail = fail
+
+    def reset(self, episode_id: int) -> None:
+        pass
+
+    def infer(self, requests):
+        if self._fail:
+            raise RuntimeError(self._fail)
+        return [self._answer(request) for request in requests]
+
+    def _answer(self, request) -> ActionChunk:
+        seen = request.observation
+        brightness = [float(image.mean()) / 2550 for image in seen.images.values()]
+        row = [*brightness, 0.01 * float(seen.state[0]), float("close" in seen.instruction)]
+        return ActionChunk(
+            actions=np.tile(np.array(row, np.float32), (16, 1)),
+            period_s=0.05,
+            stamp_ns=seen.stamp_ns,
+            request_id=request.request_id,
+            episode_id=request.episode_id,
+            source="edge",
+            activation_bits=request.activation_bits,
+            timings_s={"head": 0.001},
+        )
+
+
+def make(fail: str = "") -> ArmPolicy:
+    return ArmPolicy(fail)

@@ -1,0 +1,233 @@
+"""The policy node infers from whole, fresh inputs, and says what is wrong with the others."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from rclpy.qos import qos_profile_sensor_data
+from sensor_msgs.msg import CompressedImage, Image, JointState
+from std_msgs.msg import String
+
+from ros_vla_accel.msg import ActionChunk, InferenceRequest, InferenceStats, PartitionDecision
+from ros_vla_accel.msg import ExecutorState as ExecutorStateMsg
+from ros_vla_accel.nodes.base import CHUNK_QOS, STATE_QOS
+from ros_vla_accel.nodes.convert import chunk_from_msg, to_ns, to_stamp
+from ros_vla_accel.nodes.vla_policy import VlaPolicy
+
+ROBOT = Path(__file__).parents[2] / "config" / "robots" / "metaworld_sawyer.yaml"
+NAMES = [f"right_j{i}" for i in range(7)] + ["r_close", "l_close"]
+
+
+class Robot:
+    """Cameras at 20 Hz and joint states at 50 Hz, as the test wants them."""
+
+    def __init__(self, bench) -> None:
+        self._bench, probe = bench, bench.probe
+        self.grey = {"corner2": 255, "gripperPOV": 0}
+        self.encoding, self.size, self.cut_bytes, self.age_s = "rgb8", 64, 0, 0.0
+        self.compressed = False
+        self.position = [0.5] * len(NAMES)
+        self._images = {
+            camera: probe.create_publisher(
+                Image, f"camera/{camera}/image_raw", qos_profile_sensor_data
+            )
+            for camera in self.grey
+        }
+        self._jpeg = probe.create_publisher(
+            CompressedImage, "corner2/compressed", qos_profile_sensor_data
+        )
+        self._joints = probe.create_publisher(JointState, "joint_states", qos_profile_sensor_data)
+        self._instruction = probe.create_publisher(String, "instruction", STATE_QOS)
+        self._executor = probe.create_publisher(ExecutorStateMsg, "executor_state", 10)
+        self._decision = probe.create_publisher(PartitionDecision, "partition_decision", STATE_QOS)
+        self.chunks = bench.listen(ActionChunk, "action_chunk", CHUNK_QOS)
+        self.requests = bench.listen(InferenceRequest, "inference_request", CHUNK_QOS)
+        self.stats = bench.listen(InferenceStats, "inference_stats")
+        bench.every(0.05, self._publish_images)
+        bench.every(0.02, self._publish_joints)
+
+    def now_ns(self) -> int:
+        return int(self._bench.probe.get_clock().now().nanoseconds)
+
+    def instruct(self, text: str) -> None:
+        self._instruction.publish(String(data=text))
+
+    def _publish_images(self) -> None:
+        stamp = to_stamp(self.now_ns() - round(self.age_s * 1e9))
+        for camera, grey in self.grey.items():
+            pixels = np.full((self.size, self.size, 3), grey, np.uint8)
+            msg = Image(height=self.size, width=self.size, step=3 * self.size)
+            msg.encoding = self.encoding
+            msg.data = pixels.tobytes()[: pixels.nbytes - self.cut_bytes]
+            msg.header.stamp = stamp
+            self._images[camera].publish(msg)
+            if self.compressed and camera == "corner2":
+                jpeg = CompressedImage(format="jpeg")
+                jpeg.data = cv2.imencode(".jpg", pixels)[1].tobytes()
+                jpeg.header.stamp = stamp
+                self._jpeg.publish(jpeg)
+
+    def _publish_joints(self) -> None:
+        msg = JointState(name=NAMES, position=self.position)
+        msg.header.stamp = to_stamp(self.now_ns())
+        self._joints.publish(msg)
+        # An executor that has no chunk in play.
+        state = ExecutorStateMsg(schema_version=1, state=ExecutorStateMsg.IDLE)
+        state.header.stamp = msg.header.stamp
+        self._executor.publish(state)
+
+    def decide_cloud(self, deadline_s: float) -> None:
+        msg = PartitionDecision(schema_version=1, route=PartitionDecision.CLOUD)
+        msg.cut, msg.encoding, msg.deadline_s = "observation", "png", deadline_s
+        msg.valid_until = to_stamp(self.now_ns() + 60 * 10**9)
+        self._decision.publish(msg)
+
+    def until_status(self, text: str):
+        self._bench.until(lambda: self.stats and text in self.stats[-1].status)
+
+    def until_chunk(self, condition=lambda chunk: True):
+        found: list = []
+
+        def look() -> bool:
+            found[:] = [c for c in map(chunk_from_msg, self.chunks) if condition(c)]
+            return bool(found)
+
+        self._bench.until(look)
+        return found[-1]
+
+
+@pytest.fixture
+def robot(bench, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    return Robot(bench)
+
+
+def start(bench, **parameters):
+    return bench.start(VlaPolicy, **{"policy": "arm_policy:make", **parameters})
+
+
+def test_a_chunk_answers_the_newest_images_joints_and_instruction(bench, robot):
+    start(bench)
+    robot.until_status("no instruction")
+    assert robot.chunks == []
+    robot.instruct("close it")
+    chunk = robot.until_chunk()
+    np.testing.assert_allclose(chunk.actions[0], [0.1, 0.0, 0.005, 1.0], atol=1e-6)
+    assert chunk.source == "edge"
+    assert abs(robot.now_ns() - chunk.stamp_ns) < 5e8
+
+
+def test_ids_rise_and_a_new_instruction_is_a_new_episode(bench, robot):
+    start(bench)
+    robot.instruct("close it")
+    first = robot.until_chunk()
+    robot.instruct("now open it")
+    second = robot.until_chunk(lambda c: c.episode_id > first.episode_id and c.horizon)
+    assert second.request_id > first.request_id
+    assert second.actions[0, 3] == 0.0
+
+
+def test_an_empty_instruction_sends_a_chunk_of_zero_rows(bench, robot):
+    start(bench)
+    robot.instruct("close it")
+    first = robot.until_chunk()
+    robot.instruct("")
+    stop = robot.until_chunk(lambda c: c.source == "stop")
+    assert stop.horizon == 0
+    assert stop.episode_id > first.episode_id
+
+
+@pytest.mark.parametrize(
+    ("fault", "text"),
+    [
+        ({"encoding": "yuv422"}, "camera 'corner2': encoding 'yuv422'"),
+        ({"cut_bytes": 7}, "do not hold 64x64"),
+        ({"age_s": 2.0}, "camera 'corner2': newest image is"),
+    ],
+)
+def test_a_bad_image_stops_inference_with_a_diagnostic_and_a_good_one_resumes_it(
+    bench, robot, fault, text
+):
+    good = {key: getattr(robot, key) for key in fault}
+    vars(robot).update(fault)
+    start(bench)
+    robot.instruct("close it")
+    robot.until_status(text)
+    assert robot.chunks == []
+    vars(robot).update(good)
+    robot.until_chunk()
+    robot.until_status("ok")
+
+
+def test_a_camera_that_never_spoke_is_named_with_its_topic(bench, robot):
+    del robot.grey["gripperPOV"]
+    start(bench)
+    robot.instruct("close it")
+    robot.until_status("camera 'gripperPOV': no image on 'camera/gripperPOV/image_raw' yet")
+
+
+def test_joint_states_with_nan_stop_inference_without_a_crash(bench, robot):
+    robot.position = [float("nan"), *[0.5] * 8]
+    start(bench)
+    robot.instruct("close it")
+    robot.until_status("no joint state within")
+    robot.position = [0.5] * 9
+    robot.until_chunk()
+
+
+def test_images_of_any_size_are_taken(bench, robot):
+    robot.size = 200
+    start(bench)
+    robot.instruct("close it")
+    np.testing.assert_allclose(robot.until_chunk().actions[0, 0], 0.1, atol=1e-6)
+
+
+def test_a_camera_may_be_compressed(bench, robot, tmp_path):
+    content = yaml.safe_load(ROBOT.read_text())
+    content["cameras"]["corner2"] = "corner2/compressed"
+    path = tmp_path / "robot.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    robot.compressed = True
+    start(bench, robot=str(path))
+    robot.instruct("close it")
+    np.testing.assert_allclose(robot.until_chunk().actions[0, 0], 0.1, atol=1e-3)
+
+
+def test_a_policy_that_raises_is_reported_and_the_node_lives(bench, robot, tmp_path):
+    arguments = tmp_path / "args.yaml"
+    arguments.write_text("fail: out of memory")
+    node = start(bench, policy_args=str(arguments))
+    robot.instruct("close it")
+    robot.until_status("policy raised RuntimeError: out of memory")
+    assert node.active
+    assert robot.chunks == []
+
+
+def test_a_policy_that_cannot_be_loaded_is_named(bench, robot):
+    start(bench, policy="arm_policy:nothing")
+    robot.until_status("has no function 'nothing'")
+
+
+def test_the_cloud_route_sends_the_encoded_observation_and_the_edge_answers_if_nobody_does(
+    bench, robot
+):
+    start(bench)
+    robot.decide_cloud(deadline_s=0.4)
+    robot.until_status("no instruction")
+    robot.decide_cloud(deadline_s=0.4)
+    robot.instruct("close it")
+    bench.until(lambda: robot.requests)
+    request = robot.requests[0]
+    assert request.instruction == "close it"
+    assert {tensor.name for tensor in request.tensors} == {
+        "image/corner2",
+        "image/gripperPOV",
+        "state",
+    }
+    assert to_ns(request.deadline) - to_ns(request.header.stamp) == pytest.approx(4e8)
+    chunk = robot.until_chunk()
+    assert chunk.source == "edge"
+    assert chunk.request_id > request.request_id
+    bench.until(lambda: robot.stats[-1].fallbacks_edge >= 1)
