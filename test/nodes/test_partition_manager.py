@@ -1,0 +1,122 @@
+"""The partition manager relays requests to a real worker, and falls back to the edge without."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ros_vla_accel.cloud.codec import encode_observation, request_header
+from ros_vla_accel.cloud.worker import Worker
+from ros_vla_accel.contracts import InferenceRequest as Request
+from ros_vla_accel.contracts import Observation
+from ros_vla_accel.msg import ActionChunk, InferenceRequest, LinkStats, PartitionDecision
+from ros_vla_accel.nodes.base import CHUNK_QOS, STATE_QOS
+from ros_vla_accel.nodes.convert import chunk_from_msg, request_to_msg
+from ros_vla_accel.nodes.partition_manager import PartitionManager
+
+EDGE, CLOUD = PartitionDecision.EDGE, PartitionDecision.CLOUD
+
+
+class Policy:
+    """What vla_policy sends and hears."""
+
+    def __init__(self, bench) -> None:
+        self._bench = bench
+        self._publisher = bench.probe.create_publisher(
+            InferenceRequest, "inference_request", CHUNK_QOS
+        )
+        self.decisions = bench.listen(PartitionDecision, "partition_decision", STATE_QOS)
+        self.chunks = bench.listen(ActionChunk, "action_chunk", CHUNK_QOS)
+        self.links = bench.listen(LinkStats, "link_stats")
+
+    def until_route(self, route: int) -> None:
+        self._bench.until(lambda: self.decisions and self.decisions[-1].route == route)
+
+    def message(self, request_id: int, timeout_s: float = 5.0) -> InferenceRequest:
+        now_ns = int(self._bench.probe.get_clock().now().nanoseconds)
+        images = {
+            camera: np.full((64, 64, 3), 255, np.uint8) for camera in ("corner2", "gripperPOV")
+        }
+        observation = Observation(images, np.ones(7, np.float32), "close it", now_ns)
+        tensors, data = encode_observation(observation, "jpeg")
+        header = request_header(Request(observation, request_id, episode_id=5), tensors, "")
+        return request_to_msg(header, now_ns + round(timeout_s * 1e9), data)
+
+    def send(self, message: InferenceRequest) -> None:
+        self._publisher.publish(message)
+
+
+@pytest.fixture
+def worker(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    import arm_policy
+
+    worker = Worker(arm_policy.make())
+    worker.start()
+    yield worker
+    worker.stop()
+
+
+def test_a_request_comes_back_as_a_chunk_from_the_cloud(bench, worker):
+    policy = Policy(bench)
+    bench.start(PartitionManager, cloud_endpoint=worker.endpoint)
+    policy.until_route(CLOUD)
+    policy.send(policy.message(request_id=77))
+    bench.until(lambda: policy.chunks)
+    chunk = chunk_from_msg(policy.chunks[0])
+    assert (chunk.source, chunk.request_id, chunk.episode_id) == ("cloud", 77, 5)
+    np.testing.assert_allclose(chunk.actions[0], [0.1, 0.1, 0.01, 1.0], atol=1e-3)
+    bench.until(lambda: policy.links and policy.links[-1].replies == 1)
+    assert policy.links[-1].health == LinkStats.HEALTHY
+
+
+def test_a_lost_worker_means_edge_and_its_return_is_noticed(bench, worker):
+    policy = Policy(bench)
+    bench.start(PartitionManager, cloud_endpoint=worker.endpoint)
+    policy.until_route(CLOUD)
+    worker.stop()
+    policy.until_route(EDGE)
+    import arm_policy
+
+    again = Worker(arm_policy.make(), worker.endpoint)
+    again.start()
+    try:
+        policy.until_route(CLOUD)
+        policy.send(policy.message(request_id=78))
+        bench.until(lambda: policy.chunks)
+    finally:
+        again.stop()
+
+
+def test_requests_that_are_unreadable_or_too_late_go_nowhere_and_later_ones_are_served(
+    bench, worker
+):
+    policy = Policy(bench)
+    bench.start(PartitionManager, cloud_endpoint=worker.endpoint)
+    policy.until_route(CLOUD)
+    foreign = policy.message(1)
+    foreign.schema_version = 99
+    garbled = policy.message(2)
+    garbled.tensors[0].dtype = "complex128"
+    short = policy.message(3)
+    short.data = bytes(short.data)[:100]
+    for message in (foreign, garbled, short, policy.message(4, timeout_s=-1.0)):
+        policy.send(message)
+    policy.send(policy.message(5))
+    bench.until(lambda: policy.chunks)
+    assert [chunk.request_id for chunk in policy.chunks] == [5]
+
+
+@pytest.mark.parametrize(("route", "expected"), [("edge", EDGE), ("cloud", CLOUD)])
+def test_a_fixed_route_does_not_depend_on_the_link(bench, route, expected):
+    policy = Policy(bench)
+    bench.start(PartitionManager, route=route, cloud_endpoint="tcp://127.0.0.1:9")
+    policy.until_route(expected)
+
+
+def test_a_malformed_endpoint_fails_the_configuration(bench):
+    from rclpy.parameter import Parameter
+
+    overrides = [Parameter("cloud_endpoint", value="127.0.0.1")]
+    node = bench.add(PartitionManager(namespace="/vla", parameter_overrides=overrides))
+    assert not node.autostart()
