@@ -102,7 +102,7 @@ class JointReader:
         effort: ArrayLike,
         stamp_ns: int,
     ) -> tuple[JointSample, bool]:
-        if list(name) != self._order:
+        if not self._order or list(name) != self._order:
             self._index = self._map(name)
             self._order = list(name)
         positions = self._pick("position", position)
