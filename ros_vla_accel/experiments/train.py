@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import shlex
 import sys
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -22,14 +21,14 @@ from ros_vla_accel.sim.env import full_task_name
 log = logging.getLogger(__name__)
 
 
-def run(config: TrainConfig, folder: Path, export: Path | None, command: str) -> Path:
+def run(config: TrainConfig, folder: Path, export: Path | None) -> Path:
     """Trains, resuming what the folder holds. Returns the folder of the final checkpoint."""
     with Progress() as progress:
         episodes = folder / "episodes"
         trainer: Trainer | None = None
         for number in range(config.rounds + 1):
             _collect_round(config, folder, number, progress)
-            trainer = trainer or Trainer(config, folder, command)
+            trainer = trainer or Trainer(config, folder)
             trainer.load_episodes(episodes)
             until = config.steps * (number + 1) // (config.rounds + 1)
             bar = progress.add_task(f"training, round {number}", total=until)
@@ -69,6 +68,8 @@ def main(argv: list[str] | None = None) -> int:
         parser.add_argument(f"--{name}", type=int)
     for name in ("workers", "threads", "seed"):
         parser.add_argument(f"--{name}", type=int)
+    for name in ("learning-rate", "ema"):
+        parser.add_argument(f"--{name}", type=float)
     parser.add_argument("--weights", help='shares of the batches, e.g. "door-open=2,pick-place=1"')
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -82,8 +83,7 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(str(error))
     args.run.mkdir(parents=True, exist_ok=True)
     saved.write_text(json.dumps(asdict(config), indent=1) + "\n")
-    command = "ros-vla-accel train " + shlex.join(argv)
-    checkpoint = run(config, args.run, args.export, command)
+    checkpoint = run(config, args.run, args.export)
     log.info("checkpoint: %s", checkpoint)
     return 0
 

@@ -54,6 +54,20 @@ class TrainConfig:
             raise ValueError(f"'{path}' has unknown keys {unknown}")
         return cls(**{**values, "tasks": tuple(values["tasks"])})
 
+    def command(self) -> str:
+        """The command that makes such a run, but for its folder."""
+        words = ["ros-vla-accel train --run RUN"]
+        for spec in fields(self):
+            value, usual = getattr(self, spec.name), getattr(TrainConfig(), spec.name)
+            if value == usual or spec.name in ("size", "workers", "threads"):
+                continue
+            if isinstance(value, dict):
+                value = ",".join(f"{task}={share:g}" for task, share in value.items())
+            elif isinstance(value, tuple):
+                value = " ".join(value)
+            words.append(f"--{spec.name.replace('_', '-')} {value}")
+        return " ".join(words)
+
 
 QUICK = TrainConfig(
     tasks=("drawer-open-v3",),

@@ -70,10 +70,10 @@ class Trainer:
     to look for and are dropped from the checkpoint.
     """
 
-    def __init__(self, config: TrainConfig, folder: Path, command: str) -> None:
+    def __init__(self, config: TrainConfig, folder: Path) -> None:
         keep_freed_memory()
         torch.set_num_threads(config.threads)
-        self.config, self.folder, self.command = config, folder, command
+        self.config, self.folder = config, folder
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         texts = [text for task in config.tasks for text in instructions(task)]
         words = ModelConfig().words
@@ -182,7 +182,7 @@ class Trainer:
         if self.normalization is None:
             raise RuntimeError("load_episodes comes first")
         training = {
-            "command": self.command,
+            "command": self.config.command(),
             "step": self.step,
             "steps": self.config.steps,
             "tasks": [task.removesuffix("-v3") for task in self.config.tasks],

@@ -56,7 +56,7 @@ def save_checkpoint(folder: Path, model: nn.Module, manifest: Manifest) -> str:
         name: tensor.detach().to("cpu", torch.bfloat16).contiguous()
         for name, tensor in model.state_dict().items()
     }
-    safetensors.torch.save_file(tensors, folder / WEIGHTS)
+    (folder / WEIGHTS).write_bytes(safetensors.torch.save(tensors))
     digest = sha256(folder / WEIGHTS)
     content = {
         "format": FORMAT,

@@ -54,6 +54,13 @@ def test_rounds_never_share_seeds_with_each_other_or_with_evaluation() -> None:
     assert min(map(min, rounds)) >= 100_000
 
 
+def test_the_command_says_what_differs_from_the_defaults() -> None:
+    config = TrainConfig(steps=10, weights={"door-open": 1.5}, tasks=("door-open-v3",))
+    assert config.command() == (
+        "ros-vla-accel train --run RUN --tasks door-open-v3 --steps 10 --weights door-open=1.5"
+    )
+
+
 def test_settings_that_make_no_sense_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="steps 0 must be at least 1"):
         TrainConfig(steps=0)
