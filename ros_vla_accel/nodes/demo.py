@@ -21,7 +21,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rich.console import Console
 from rich.live import Live
 
-from ros_vla_accel.nodes.bringup import processes
+from ros_vla_accel.nodes.bringup import EDGE_ARGUMENTS, processes
 from ros_vla_accel.nodes.demo_operator import DemoOperator, Watch
 from ros_vla_accel.nodes.demo_view import (
     TaskResult,
@@ -96,6 +96,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--headless", action="store_true", help="no live table")
     parser.add_argument("--route", default="auto", choices=["edge", "cloud", "auto"])
+    parser.add_argument("--policy", default=EDGE_ARGUMENTS["policy"][0], help="module:factory")
+    parser.add_argument("--policy-args", default="", metavar="YAML", help="its arguments")
     parser.add_argument("--seed", type=int, default=0, help="scene of the first episode")
     parser.add_argument(
         "--task-time", type=float, default=20.0, help="simulated seconds per task at most"
@@ -125,9 +127,11 @@ def _run(
     console: Console,
 ) -> list[TaskResult]:
     endpoint = f"tcp://127.0.0.1:{_free_port()}"
-    edge = {"use_sim_time": "true", "cloud_endpoint": endpoint, "route": options.route}
+    policy = {"policy": options.policy, "policy_args": options.policy_args}
+    edge = {"use_sim_time": "true", "cloud_endpoint": endpoint, "route": options.route, **policy}
     sim = {"task": options.tasks[0], "seed": str(options.seed)}
-    for kind, arguments in (("sim", sim), ("edge", edge), ("cloud", {"bind": endpoint})):
+    cloud = {"bind": endpoint, **policy}
+    for kind, arguments in (("sim", sim), ("edge", edge), ("cloud", cloud)):
         for process in processes(kind, arguments):
             supervisor.start(process)
     console.print("starting simulator, policy, control nodes and cloud worker ...")
@@ -151,6 +155,7 @@ def _run(
             lambda watch: watch.link is not None and watch.link.health == watch.link.HEALTHY,
             "the cloud worker",
         )
+    operator.watch.first_tick = None  # Before /clock ran, ticks came from the watchdog.
     results = []
     for task in options.tasks:
         result = TaskResult(task, instructions(task)[0])

@@ -145,11 +145,13 @@ class VlaPolicy(AccelNode):
         request = self._request(order, observation)
         started_s = time.monotonic()
         try:
-            chunk = replace(self._policy.infer([request])[0], source="edge")
+            chunk = self._policy.infer([request])[0]
         except Exception as error:  # A user's policy may raise anything; the arm then holds.
             self._fail(order, f"policy raised {type(error).__name__}: {error}")
             return
         self._last_s = time.monotonic() - started_s
+        timings_s = {**chunk.timings_s, "total": self._last_s}
+        chunk = replace(chunk, source="edge", timings_s=timings_s)
         self._executed_bits = chunk.activation_bits
         self._problem = ""
         if self._scheduler.on_edge_done(order.request_id, self.now_ns()) and self.active:
