@@ -30,7 +30,7 @@ class SimConfig:
     seed: int = 0
     cameras: tuple[str, ...] = CAMERAS
     image_size: int = 128
-    image_rate_hz: float = 20.0
+    image_rate_hz: float = 10.0
     command_timeout_s: float = 0.2
 
     def __post_init__(self) -> None:
