@@ -11,31 +11,41 @@ from typing import Any
 
 from ros_vla_accel.resources import existing_path
 
+DEFAULT_POLICY = "ros_vla_accel.policies:reference"
+
 COMMON_ARGUMENTS = {
     "namespace": ("vla", "namespace of all nodes"),
     "use_sim_time": ("false", "take the time from /clock"),
     "params_file": ("edge", "parameter YAML: a path, or a name in config/"),
     "log_level": ("info", "debug, info, warn, error or fatal"),
-    "robot": ("metaworld_sawyer", "robot YAML: a path, or a name in config/robots/"),
+    "composed": ("true", "one process for the light nodes"),
 }
+NODE_ARGUMENTS = {
+    "autostart": "configure and activate the nodes at start (true)",
+    "robot": "robot YAML: a path, or a name in config/robots/ (metaworld_sawyer)",
+    "policy": f"module:factory of the policy ({DEFAULT_POLICY})",
+    "policy_args": "YAML with the factory's arguments",
+    "cloud_endpoint": "ZeroMQ endpoint of the cloud worker (tcp://127.0.0.1:5555)",
+    "route": "edge, cloud or auto: cloud while it is healthy (auto)",
+}
+"""Passed on as parameters only when given: otherwise params_file decides, or the node's default.
+
+A parameter file's entry for one node wins over what is passed to all nodes (that is ROS's rule),
+so config/edge.yaml leaves these out.
+"""
 EDGE_ARGUMENTS = {
     **COMMON_ARGUMENTS,
-    "autostart": ("true", "configure and activate the nodes at start"),
-    "composed": ("true", "one process for the light nodes"),
-    "policy": ("ros_vla_accel.policies:reference", "module:factory of the policy"),
-    "policy_args": ("", "YAML with the factory's arguments"),
-    "cloud_endpoint": ("tcp://127.0.0.1:5555", "ZeroMQ endpoint of the cloud worker"),
-    "route": ("auto", "edge, cloud or auto (cloud while it is healthy)"),
+    **{name: ("", text) for name, text in NODE_ARGUMENTS.items()},
 }
 SIM_ARGUMENTS = {
     **{name: COMMON_ARGUMENTS[name] for name in ("namespace", "log_level")},
     "params_file": ("sim", "parameter YAML: a path, or a name in config/"),
-    "task": ("drawer-open", "Meta-World task"),
-    "seed": ("0", "scene of the first episode"),
+    "task": ("", "Meta-World task (drawer-open)"),
+    "seed": ("", "scene of the first episode (0)"),
 }
 CLOUD_ARGUMENTS = {
-    "policy": EDGE_ARGUMENTS["policy"],
-    "policy_args": EDGE_ARGUMENTS["policy_args"],
+    "policy": (DEFAULT_POLICY, "module:factory of the policy"),
+    "policy_args": ("", "YAML with the factory's arguments"),
     "bind": ("tcp://127.0.0.1:5555", "ZeroMQ endpoint to listen on"),
     "threads": ("1", "CPU threads of the policy"),
 }
@@ -63,8 +73,7 @@ class Process:
             arguments += ["--params-file", self.params_file]
         for name, value in self.parameters.items():
             text = str(value).lower() if isinstance(value, bool) else str(value)
-            # YAML reads an empty text as null, which is no parameter value.
-            arguments += ["-p", f"{name}:={text or repr('')}"]
+            arguments += ["-p", f"{name}:={text}"]
         return arguments
 
 
@@ -99,12 +108,12 @@ def _edge(given: dict[str, str]) -> list[Process]:
         if _true(given["composed"])
         else ["action_executor", "partition_manager", "quantization_controller"]
     )
-    parameters: dict[str, Any] = {
-        "use_sim_time": _true(given["use_sim_time"]),
-        "autostart": _true(given["autostart"]),
-        "robot": str(existing_path(given["robot"], "config/robots")),
-        **{name: given[name] for name in ("policy", "policy_args", "cloud_endpoint", "route")},
-    }
+    parameters: dict[str, Any] = {"use_sim_time": _true(given["use_sim_time"])}
+    parameters |= {name: given[name] for name in NODE_ARGUMENTS if given[name]}
+    if given["autostart"]:
+        parameters["autostart"] = _true(given["autostart"])
+    if given["robot"]:
+        parameters["robot"] = str(existing_path(given["robot"], "config/robots").resolve())
     return [
         Process(
             name=name,
@@ -118,12 +127,15 @@ def _edge(given: dict[str, str]) -> list[Process]:
 
 
 def _sim(given: dict[str, str]) -> list[Process]:
+    parameters: dict[str, Any] = {"task": given["task"]} if given["task"] else {}
+    if given["seed"]:
+        parameters["seed"] = int(given["seed"])
     return [
         Process(
             name="sim_robot",
             namespace=given["namespace"],
             params_file=str(existing_path(given["params_file"], "config")),
-            parameters={"task": given["task"], "seed": int(given["seed"])},
+            parameters=parameters,
             log_level=given["log_level"],
         )
     ]

@@ -21,7 +21,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rich.console import Console
 from rich.live import Live
 
-from ros_vla_accel.nodes.bringup import EDGE_ARGUMENTS, processes
+from ros_vla_accel.nodes.bringup import DEFAULT_POLICY, processes
 from ros_vla_accel.nodes.demo_operator import DemoOperator, Watch
 from ros_vla_accel.nodes.demo_view import (
     TaskResult,
@@ -96,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--headless", action="store_true", help="no live table")
     parser.add_argument("--route", default="auto", choices=["edge", "cloud", "auto"])
-    parser.add_argument("--policy", default=EDGE_ARGUMENTS["policy"][0], help="module:factory")
+    parser.add_argument("--policy", default=DEFAULT_POLICY, help="module:factory")
     parser.add_argument("--policy-args", default="", metavar="YAML", help="its arguments")
     parser.add_argument("--seed", type=int, default=0, help="scene of the first episode")
     parser.add_argument(
