@@ -330,10 +330,8 @@ class CloudClient:
             return
         self._in_flight = None
         self._reject(refusal.text)
-        if refusal.code == "refused":
-            self._health.refused(now_s, refusal.text)
-        else:
-            self._health.unanswered(now_s, refusal.text)
+        # A foreign policy stays foreign: no use in asking twice more before the link is held.
+        self._health.unanswered(now_s, refusal.text, certain=refusal.code == "refused")
 
     def _expire(self, now_s: float, reason: str) -> None:
         self._in_flight = None

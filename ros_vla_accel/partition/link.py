@@ -227,10 +227,14 @@ class LinkHealth:
         self._hold_until_s = -math.inf
         self.heard(now_s)
 
-    def unanswered(self, now_s: float, reason: str) -> None:
-        """A request got an error, or nothing before its deadline."""
+    def unanswered(self, now_s: float, reason: str, certain: bool = False) -> None:
+        """A request got an error, or nothing before its deadline.
+
+        certain: so will the next one, and the link is SUSPECT without waiting for the limit.
+        """
         self._unanswered += 1
-        if self._unanswered >= self._config.unanswered_limit and self._state >= LinkState.SUSPECT:
+        reached = certain or self._unanswered >= self._config.unanswered_limit
+        if reached and self._state >= LinkState.SUSPECT:
             self._state = LinkState.SUSPECT
             self._reason = f"{self._unanswered} requests in a row without a chunk: {reason}"
             if now_s >= self._hold_until_s:

@@ -149,6 +149,7 @@ def test_without_a_hash_of_its_own_the_worker_still_refuses_foreign_requests(
     submit(client)
     assert wait_until(lambda: client.stats().rejected == 1)
     assert "asks for 'f00dcafef00d'" in client.stats().reason
+    assert client.health is LinkState.SUSPECT, "a foreign worker must not attract each request"
 
 
 def test_a_policys_error_is_the_reason_and_the_link_lives_on(make_worker, make_client) -> None:
