@@ -16,7 +16,7 @@ from cyclonedds.builtin import (
     BuiltinTopicDcpsPublication,
     BuiltinTopicDcpsSubscription,
 )
-from cyclonedds.core import Policy, Qos
+from cyclonedds.core import InstanceState, Policy, Qos
 
 from ..interfaces.cdr import decoder, encoder
 from ..interfaces.classes import message_class
@@ -147,7 +147,8 @@ class Graph:
 
     def _endpoints(self, *, writers: bool) -> list[Any]:
         reader = self._publications if writers else self._subscriptions
-        return [one for one in reader.read(_MANY) if one.sample_info.valid_data]
+        alive = InstanceState.Alive
+        return [one for one in reader.read(_MANY) if one.sample_info.instance_state == alive]
 
     def count(self, dds_topic: str, *, writers: bool) -> int:
         return sum(one.topic_name == dds_topic for one in self._endpoints(writers=writers))

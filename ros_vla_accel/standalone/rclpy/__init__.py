@@ -36,26 +36,13 @@ __all__ = [
 _executor: Executor | None = None
 
 
-class InitContextManager:
-    """What `init` returns: shuts down at the end of a ``with`` block."""
-
-    def __init__(self, context: Context | None, handlers: bool) -> None:
-        self._context, self._handlers = context, handlers
-
-    def __enter__(self) -> InitContextManager:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        try_shutdown(context=self._context, uninstall_handlers=self._handlers)
-
-
 def init(
     *,
     args: list[str] | None = None,
     context: Context | None = None,
     domain_id: int | None = None,
     signal_handler_options: SignalHandlerOptions | None = None,
-) -> InitContextManager:
+) -> None:
     """Starts a context; SIGINT and SIGTERM are handled for the default one."""
     if signal_handler_options is None:
         default = context is None or context is get_default_context()
@@ -63,7 +50,6 @@ def init(
     (context or get_default_context()).init(args, domain_id=domain_id)
     if signal_handler_options:
         install_signal_handlers(signal_handler_options)
-    return InitContextManager(context, bool(signal_handler_options))
 
 
 def _end(context: Context | None, uninstall_handlers: bool | None) -> None:

@@ -34,7 +34,10 @@ class Client:
         qos_profile: QoSProfile,
     ) -> None:
         self._node = node
-        self._endpoints = ServiceEndpoints(node, srv_type, srv_name, qos_profile, server=False)
+        self.service_name = node.resolve_service_name(srv_name)
+        self._endpoints = ServiceEndpoints(
+            node, srv_type, self.service_name, qos_profile, server=False
+        )
         self._identity = library.instance_handle(self._endpoints.writer.handle)
         self._pending: dict[int, Future] = {}
         self._sequence = 0
@@ -51,10 +54,6 @@ class Client:
         for endpoint, status in self._matches:
             library.watch_status(endpoint, status)
 
-    @property
-    def service_name(self) -> str:
-        return self.srv_name
-
     def call_async(self, request: Any) -> Future:
         """Sends a request; the future becomes done while an executor spins the node.
 
@@ -63,7 +62,7 @@ class Client:
         if not isinstance(request, self.srv_type.Request):
             raise TypeError(f"expected {self.srv_type.Request}, got {type(request)}")
         if not self._endpoints.alive:
-            raise InvalidHandle(f"client of '{self.srv_name}' is destroyed")
+            raise InvalidHandle(f"client of '{self.service_name}' is destroyed")
         future = Future(executor=self._node.executor)
         with self._lock:
             self._sequence += 1
@@ -83,7 +82,7 @@ class Client:
         future._when_done(done.set)
         if not done.wait(timeout_sec if timeout_sec is None or timeout_sec >= 0 else None):
             self.remove_pending_request(future)
-            raise TimeoutError(f"no answer of '{self.srv_name}' in {timeout_sec} s")
+            raise TimeoutError(f"no answer of '{self.service_name}' in {timeout_sec} s")
         return future.result()
 
     def remove_pending_request(self, future: Future) -> None:
@@ -98,7 +97,7 @@ class Client:
         try:
             taken = self._endpoints.take()
         except CdrError as error:
-            self._node.get_logger().error(f"dropped an answer of '{self.srv_name}': {error}")
+            self._node.get_logger().error(f"dropped an answer of '{self.service_name}': {error}")
             return None
         if taken is None:
             return None
@@ -112,7 +111,7 @@ class Client:
     def service_is_ready(self) -> bool:
         """Whether one server has matched both our writer and our reader."""
         if not self._endpoints.alive:
-            raise InvalidHandle(f"client of '{self.srv_name}' is destroyed")
+            raise InvalidHandle(f"client of '{self.service_name}' is destroyed")
         readers = library.matched_readers(self._endpoints.writer.entity)
         writers = library.matched_writers(self._endpoints.reader.entity).values()
         served = {library.user_data(peer.qos).get("serviceid") for peer in readers}

@@ -303,8 +303,8 @@ class Executor:
             return
         if entity is not None:
             entity.callback_group.release(entity)
-            if task._exception is not None:
-                task.result()
+        if task._exception is not None:
+            task.result()  # raises it where the executor spins, as rclpy does
 
 
 class _Continuation:

@@ -148,9 +148,8 @@ class EntitiesOfNode:
         """A service; ``callback(request, response)`` returns the response."""
         core = self._rclpy_core
         core.check_alive()
-        full = core.resolve(srv_name, service=True)
         group = callback_group or core.default_group
-        service = Service(self, srv_type, full, callback, group, qos_profile)
+        service = Service(self, srv_type, srv_name, callback, group, qos_profile)
         core.add(service)
         return service
 
@@ -165,9 +164,8 @@ class EntitiesOfNode:
         """A client of a service."""
         core = self._rclpy_core
         core.check_alive()
-        full = core.resolve(srv_name, service=True)
         group = callback_group or core.default_group
-        client = Client(self, srv_type, full, group, qos_profile)
+        client = Client(self, srv_type, srv_name, group, qos_profile)
         core.add(client)
         return client
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class ParameterService:
-    """Six services of a node."""
+    """Six services of a node. As in rclpy, asking for one unknown name answers with nothing."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -45,20 +45,14 @@ class ParameterService:
         return descriptor
 
     def _get(self, request: Any, response: Any) -> Any:
-        empty = Parameter("").get_parameter_value
-        response.values = [
-            self._node._parameters[name].get_parameter_value()
-            if self._node.has_parameter(name)
-            else empty()
-            for name in request.names
-        ]
+        found = [self._node._parameters.get(name) for name in request.names]
+        if all(parameter is not None and parameter.value is not None for parameter in found):
+            response.values = [parameter.get_parameter_value() for parameter in found if parameter]
         return response
 
     def _types(self, request: Any, response: Any) -> Any:
-        response.types = [
-            int(self._node.get_parameter_type(name)) if self._node.has_parameter(name) else 0
-            for name in request.names
-        ]
+        if all(self._node.has_parameter(name) for name in request.names):
+            response.types = [int(self._node.get_parameter_type(name)) for name in request.names]
         return response
 
     def _list(self, request: Any, response: Any) -> Any:

@@ -96,7 +96,10 @@ class Service:
         qos_profile: QoSProfile,
     ) -> None:
         self._node = node
-        self._endpoints = ServiceEndpoints(node, srv_type, srv_name, qos_profile, server=True)
+        self.service_name = node.resolve_service_name(srv_name)
+        self._endpoints = ServiceEndpoints(
+            node, srv_type, self.service_name, qos_profile, server=True
+        )
         self._ready_clients: set[int] = set()
         self.wait_handle = self._endpoints.condition
         self.srv_type = srv_type
@@ -105,15 +108,11 @@ class Service:
         self.callback_group = callback_group
         self.qos_profile = qos_profile
 
-    @property
-    def service_name(self) -> str:
-        return self.srv_name
-
     def _take(self) -> Callable[[], Any] | None:
         try:
             taken = self._endpoints.take()
         except CdrError as error:
-            self._node.get_logger().error(f"dropped a request to '{self.srv_name}': {error}")
+            self._node.get_logger().error(f"dropped a request to '{self.service_name}': {error}")
             return None
         if taken is None:
             return None
@@ -134,17 +133,17 @@ class Service:
         """Raises TypeError if ``response`` is not of this service's response type."""
         if not isinstance(response, self.srv_type.Response):
             raise TypeError(
-                f"the callback of service '{self.srv_name}' returned {type(response)}, "
+                f"the callback of service '{self.service_name}' returned {type(response)}, "
                 f"not {self.srv_type.Response}"
             )
         if not self._endpoints.alive:
-            raise InvalidHandle(f"service '{self.srv_name}' is destroyed")
+            raise InvalidHandle(f"service '{self.service_name}' is destroyed")
         client, sequence, writer = header
         if self._client_listens(writer):
             self._endpoints.send(client, sequence, response)
         else:
             self._node.get_logger().warning(
-                f"failed to send a response of '{self.srv_name}': the client is gone"
+                f"failed to send a response of '{self.service_name}': the client is gone"
             )
 
     def _client_listens(self, request_writer: int) -> bool:
