@@ -7,6 +7,6 @@ import os
 os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two cores, and most tests are small
 
-from ros_vla_accel import middleware  # noqa: E402
+from ros_vla_accel import middleware
 
 middleware.install()
