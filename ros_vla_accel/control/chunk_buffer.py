@@ -76,6 +76,7 @@ class ChunkBuffer:
         self._period_ns = round(period_s * 1e9)
         self._playing: _Playing | None = None
         self._newest_ns: int | None = None
+        self._cleared_ns: int | None = None
         self._now_ns: int | None = None
 
     @property
@@ -124,7 +125,7 @@ class ChunkBuffer:
             )
         if chunk.horizon == 0:
             self.episode_id = chunk.episode_id
-            self.clear("stopped by the policy", now_ns, wanted=False)
+            self._end("stopped by the policy", now_ns, wanted=False)
             return Verdict(True, "stop", "stop")
         ahead_ns = chunk.stamp_ns - now_ns
         if ahead_ns > self._period_ns:
@@ -136,7 +137,7 @@ class ChunkBuffer:
         if chunk.episode_id > self.episode_id:
             self.episode_id = chunk.episode_id
             self._playing = None
-            self._newest_ns = None
+            self._newest_ns = self._cleared_ns
             self.wanted = True
             self.empty_because = "first chunk of the episode came too late"
         if self._newest_ns is not None and chunk.stamp_ns <= self._newest_ns:
@@ -204,6 +205,10 @@ class ChunkBuffer:
 
         wanted: whether a chunk is missed from now on (a hold then counts as starved).
         """
+        self._end(because, now_ns, wanted)
+        self._cleared_ns = now_ns
+
+    def _end(self, because: str, now_ns: int, wanted: bool) -> None:
         self._playing = None
         self._newest_ns = now_ns
         self.wanted = wanted
@@ -218,7 +223,7 @@ class ChunkBuffer:
         self._now_ns = now_ns
         self.clock_resets += 1
         self.clear(f"clock went back {(latest_ns - now_ns) * 1e-9:.3f} s", now_ns, wanted=False)
-        self._newest_ns = None
+        self._newest_ns = self._cleared_ns = None
         return now_ns
 
 

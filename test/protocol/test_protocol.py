@@ -1,279 +1,21 @@
-"""The request protocol under a virtual clock: every process may die, every reply may go wrong.
-
-Real parts: RequestScheduler, RouteDecider, Executor with its ChunkBuffer. Modelled: the camera,
-the edge's inference time, the cloud client (a sloppy one, which forwards every reply that it
-gets, however late), the link and the worker. docs/protocol.md states the rules pinned here.
-"""
+"""The request protocol under a virtual clock: every process may die, every reply may go wrong."""
 
 from __future__ import annotations
 
-import heapq
-import itertools
-from collections.abc import Callable
-
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+from protocol_world import LINKS, MS, SETTLE, World
 
-from ros_vla_accel.contracts import ActionChunk
-from ros_vla_accel.control.executor import Executor, ExecutorConfig, State, Tick
-from ros_vla_accel.control.limits import ActionLimits
-from ros_vla_accel.kinematics.joints import JointSample
 from ros_vla_accel.partition.link import LinkState
-from ros_vla_accel.partition.orders import SchedulerConfig, StartCloud, StartEdge, Stop
-from ros_vla_accel.partition.route import Decision, RouteConfig, RouteDecider
-from ros_vla_accel.partition.scheduler import RequestScheduler
-
-MS = 1_000_000
-STEP = 10 * MS
-PERIOD = 50 * MS
-HORIZON = 16
-MAX_STEP = 0.05
-HOLD_TICKS = 4
-SETTLE = 1000 * MS  # Longest wait for motion once the policy and the executor can do their work.
-LINKS = ("fine", "lost", "late", "twice", "reordered", "garbage")
-LIMITS = ActionLimits(("x", "grip"), (0.2, 1.0), (MAX_STEP, 2.0), ("zero", "keep"))
-
-
-class World:
-    """Processes and messages; ``step`` advances 10 ms and checks every rule."""
-
-    def __init__(self) -> None:
-        self.steady = 0
-        self.base = 1_000_000 * MS
-        self.wall_ms = 1_700_000_000_000
-        self.queue: list[tuple[int, int, Callable[[], None]]] = []
-        self.order = itertools.count()
-        self.link = "fine"
-        self.health = LinkState.HEALTHY
-        self.edge_ms = 120
-        self.instruction = ""
-        self.blind = False
-        self.joints_ns: int | None = None
-        self.joints_silent = False
-        self.calm_since = 0
-        self.idle_since: int | None = None
-        self.worker_alive = True
-        self.latched: Decision | None = None
-        self.policy: RequestScheduler | None = None
-        self.executor: Executor | None = None
-        self.manager: RouteDecider | None = None
-        self.policy_died = 0
-        self.start_executor()
-        self.start_manager()
-        self.start_policy()
-
-    @property
-    def now(self) -> int:
-        return self.base + self.steady
-
-    def later(self, delay_ms: int, call: Callable[[], None]) -> None:
-        heapq.heappush(self.queue, (self.steady + delay_ms * MS, next(self.order), call))
-
-    def disturb(self) -> None:
-        self.calm_since = self.steady
-
-    # Processes
-
-    def start_policy(self, wall_back: bool = False) -> None:
-        self.wall_ms += -3_600_000 if wall_back else 1000
-        config = SchedulerConfig(horizon=HORIZON, edge_p95_s=0.25)
-        self.policy = RequestScheduler(config, lambda: self.wall_ms)
-        self.computing: StartEdge | None = None
-        self.asked: StartCloud | None = None
-        self.asked_preempt = -1
-        self.owed_ns: int | None = None
-        self.due_ns = 0
-        self.last_id = 0
-        if self.latched is not None:
-            self.policy.on_decision(self.latched)
-        self.policy.on_instruction(self.instruction)
-        self.restart_idle()
-        self.disturb()
-
-    def start_executor(self) -> None:
-        self.executor = Executor(
-            ExecutorConfig(armed=True, blend_rows=3, hold_ticks=HOLD_TICKS), LIMITS
-        )
-        self.offered_episode = 0
-        self.played: tuple[int, int] = (0, 0)
-        self.last: Tick | None = None
-        self.holding = 0
-        self.restart_idle()
-        self.disturb()
-
-    def start_manager(self) -> None:
-        self.manager = RouteDecider(RouteConfig(mode="auto"))
-
-    def restart_idle(self) -> None:
-        self.idle_since = None if self.instruction else self.steady
-
-    # Messages
-
-    def instruct(self, text: str) -> None:
-        self.instruction = text
-        if self.policy is not None:
-            self.policy.on_instruction(text)
-        self.owed_ns = self.asked = None
-        self.restart_idle()
-        self.disturb()
-
-    def publish_chunk(self, chunk: ActionChunk) -> None:
-        if self.policy is not None:
-            self.policy.on_chunk(chunk, self.now)
-            good = bool(np.isfinite(chunk.actions).all())
-            if self.asked and chunk.source == "cloud" and good:
-                if chunk.stamp_ns >= self.asked.stamp_ns:
-                    self.asked = self.owed_ns = None
-                elif self.now - chunk.stamp_ns <= self.asked.deadline_ns - self.asked.stamp_ns:
-                    self.owed_ns = self.due_ns
-        if self.executor is not None:
-            bad = not np.isfinite(chunk.actions).all()
-            ahead = chunk.horizon and chunk.stamp_ns > self.now + PERIOD
-            if not bad and not ahead:
-                self.offered_episode = max(self.offered_episode, chunk.episode_id)
-            self.executor.offer(chunk, self.now)
-
-    def chunk(self, order: StartEdge | StartCloud, source: str) -> ActionChunk:
-        value = 0.2 if order.request_id % 2 else -0.2
-        rows = np.full((HORIZON, 2), value, np.float32)
-        return ActionChunk(rows, 0.05, order.stamp_ns, order.request_id, order.episode_id, source)
-
-    def carry_out(self, order: StartEdge | StartCloud | Stop) -> None:
-        policy = self.policy
-        assert policy is not None
-        assert order.request_id > self.last_id, "request ids rise"
-        self.last_id = order.request_id
-        if isinstance(order, Stop):
-            rows = np.zeros((0, 2), np.float32)
-            stop = ActionChunk(rows, 0.05, self.now, order.request_id, order.episode_id, "stop")
-            self.publish_chunk(stop)
-        elif isinstance(order, StartEdge):
-            assert self.computing is None, "one edge inference in flight"
-            self.computing = order
-            self.owed_ns = None
-            self.later(self.edge_ms, lambda: self.edge_done(policy, order))
-        else:
-            seq = self.latched.preempt_seq if self.latched else -1
-            if self.asked and self.now < self.asked.deadline_ns:
-                assert seq != self.asked_preempt, "one cloud request in flight"
-            self.due_ns = order.deadline_ns - round(policy.edge_p95_s * 1e9)
-            owed_ns = self.due_ns if self.owed_ns is None else self.owed_ns
-            self.owed_ns = min(self.due_ns, owed_ns)
-            self.asked, self.asked_preempt = order, seq
-            self.relay(order)
-
-    def edge_done(self, policy: RequestScheduler, order: StartEdge) -> None:
-        if policy is not self.policy:
-            return
-        self.computing = None
-        if policy.on_edge_done(order.request_id, self.now):
-            if self.asked and order.stamp_ns >= self.asked.stamp_ns:
-                self.asked = self.owed_ns = None
-            self.publish_chunk(self.chunk(order, "edge"))
-
-    def relay(self, order: StartCloud) -> None:
-        manager = self.manager
-        if manager is None or not self.worker_alive or self.link == "lost":
-            return
-        delays = {"late": [700], "twice": [80, 300]}.get(self.link, [80])
-        if self.link == "reordered":
-            delays = [450 if order.request_id % 2 else 60]
-        answer = self.chunk(order, "cloud")
-        if self.link == "garbage":
-            answer.actions[3, 0] = np.nan
-
-        def arrive() -> None:
-            if self.manager is manager and self.worker_alive:
-                self.publish_chunk(answer)
-
-        for delay in delays:
-            self.later(delay, arrive)
-
-    # Time
-
-    def step(self) -> None:
-        self.steady += STEP
-        while self.queue and self.queue[0][0] <= self.steady:
-            heapq.heappop(self.queue)[2]()
-        if not self.joints_silent:
-            self.joints_ns = self.now
-        if self.manager is not None and self.steady % (100 * MS) == 0:
-            self.latched = self.manager.decide(self.now, self.health)
-            if self.policy is not None:
-                self.policy.on_decision(self.latched)
-        if self.executor is not None and self.steady % PERIOD == 0:
-            self.tick(self.executor)
-        if self.policy is not None:
-            self.poll(self.policy)
-
-    def observation(self) -> int | None:
-        return None if self.blind else self.now // PERIOD * PERIOD - 10 * MS
-
-    def poll(self, policy: RequestScheduler) -> None:
-        for _ in range(4):
-            order = policy.poll(self.now, self.steady, self.observation())
-            if order is None:
-                break
-            self.carry_out(order)
-        else:
-            raise AssertionError("poll gives orders without end")
-        able = self.settled() and self.computing is None and self.executor is not None
-        if able and self.owed_ns is not None:
-            late_ms = (self.now - self.owed_ns) / MS
-            assert late_ms <= 2 * STEP / MS, f"the edge started {late_ms} ms too late"
-
-    def settled(self) -> bool:
-        """Policy, executor and sensors have worked undisturbed; the cloud may do what it likes."""
-        working = self.policy and self.executor and self.instruction
-        sound = working and not self.blind and not self.joints_silent
-        return bool(sound) and self.steady - self.calm_since > SETTLE
-
-    def tick(self, executor: Executor) -> None:
-        sample = None
-        if self.joints_ns is not None:
-            sample = JointSample(self.joints_ns, np.zeros(1), np.zeros(1))
-        tick = executor.tick(self.now, sample)
-        self.check(tick, sample)
-        self.last = tick
-        if self.policy is not None:
-            policy = self.policy
-            seen = (tick.episode_id, tick.request_id, tick.chunk_stamp_ns, int(tick.state))
-            self.later(20, lambda: policy.on_executor_state(self.steady, *seen))
-
-    # Rules
-
-    def check(self, tick: Tick, sample: JointSample | None) -> None:
-        moving = bool(tick.command[0])
-        if tick.state is State.PLAYING:
-            self.holding = 0
-            begins_ns = tick.chunk_stamp_ns + tick.row * PERIOD
-            assert begins_ns <= self.now < begins_ns + PERIOD, "a row outside its period"
-            assert tick.row < HORIZON
-            assert tick.episode_id == self.offered_episode, "a chunk of an older episode"
-            now_playing = (tick.episode_id, tick.chunk_stamp_ns)
-            assert now_playing >= self.played, "back to an older observation or episode"
-            self.played = now_playing
-            assert sample is not None
-            assert abs(self.now - sample.stamp_ns) <= 250 * MS, "blind motion"
-        else:
-            self.holding += 1
-            assert not (moving and self.holding >= HOLD_TICKS), "a hold that still moves"
-        before = self.last.command if self.last else np.zeros(2)
-        jump = abs(tick.command[0] - before[0])
-        assert jump <= MAX_STEP + 1e-9, f"a jump of {jump}"
-        assert abs(tick.command[0]) <= 0.2 + 1e-6
-        assert np.isfinite(tick.command).all()
-        if self.settled():
-            assert tick.state is State.PLAYING, f"starved: {tick.reason}"
-        if self.idle_since is not None and self.policy is not None:
-            idle_ms = (self.steady - self.idle_since) / MS
-            if tick.state is State.PLAYING:
-                assert idle_ms < 400, "motion without an instruction"
-            else:
-                self.restart_idle()
+from ros_vla_accel.partition.orders import StartEdge
 
 
 class Protocol(RuleBasedStateMachine):
@@ -324,6 +66,41 @@ class Protocol(RuleBasedStateMachine):
         if self.world.manager is not None:
             self.world.manager.preempt()
 
+    @rule(times=st.integers(3, 40), every=st.integers(2, 14), link=st.sampled_from(LINKS))
+    def preemption_storm(self, times: int, every: int, link: str) -> None:
+        self.world.link = link
+        for _ in range(times):
+            self.preemption()
+            self.a_moment_passes(every)
+
+    @rule(back_ms=st.integers(0, 900), older=st.integers(0, 2), request_id=st.integers(1, 99))
+    def stray_chunk(self, back_ms: int, older: int, request_id: int) -> None:
+        """A chunk that nobody waits for, of the newest or an older episode."""
+        world = self.world
+        newest = max((chunk.episode_id for chunk in world.known.values()), default=0)
+        if newest and (older or world.instruction):
+            stray = StartEdge(request_id, newest - older, world.now - back_ms * MS, "stray")
+            world.publish_chunk(world.chunk(stray, "cloud"))
+
+    @rule(restart=st.booleans(), back_ms=st.integers(0, 300))
+    def instruction_is_taken_back_in_motion(self, restart: bool, back_ms: int) -> None:
+        world = self.world
+        world.instruct("wave" if world.instruction != "wave" else "bow")
+        self.a_moment_passes(130)
+        world.instruct("")
+        if restart:
+            self.a_moment_passes(10)
+            world.start_executor()
+            self.stray_chunk(back_ms, 1, 1)
+        self.a_moment_passes(60)
+
+    @rule(steps=st.integers(26, 60), back_ms=st.integers(0, 900))
+    def joint_states_drop_out(self, steps: int, back_ms: int) -> None:
+        self.joint_states_change(True)
+        self.a_moment_passes(steps)
+        self.stray_chunk(back_ms, 0, 1)
+        self.joint_states_change(False)
+
     @rule()
     def policy_dies(self) -> None:
         if self.world.policy is not None:
@@ -350,9 +127,9 @@ class Protocol(RuleBasedStateMachine):
     def manager_dies(self) -> None:
         self.world.manager = None
 
-    @rule()
-    def manager_starts(self) -> None:
-        self.world.start_manager()
+    @rule(deadline_s=st.sampled_from((0.2, 0.3, 0.7)))
+    def manager_starts(self, deadline_s: float) -> None:
+        self.world.start_manager(deadline_s)
 
     @rule(alive=st.booleans())
     def worker_changes(self, alive: bool) -> None:
@@ -374,6 +151,7 @@ class Protocol(RuleBasedStateMachine):
         world.base -= back_s * 1000 * MS
         world.joints_ns = None
         world.played = (0, 0)
+        world.faulted_ns = 0
         world.asked = world.owed_ns = None
         world.disturb()
 
