@@ -35,6 +35,9 @@ def main(argv: Sequence[str]) -> int:
     options = parser.parse_args(argv)
     findings = [*_machine(), *_packages(), *_middleware(), *_policy(), *_simulator()]
     table = Table(title="ros-vla-accel doctor", show_header=False)
+    for _ in range(3):
+        table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     colours = {"ok": "green", "note": "yellow", "missing": "red"}
     for area, name, level, text in findings:
         table.add_row(area, name, f"[{colours[level]}]{level}[/]", text)
@@ -102,8 +105,8 @@ def _middleware() -> list[Finding]:
                 "middleware",
                 "reach",
                 "note",
-                "ROS 2 on this host sees the nodes with ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST; "
-                "services (ros2 param, ros2 lifecycle) with RMW_IMPLEMENTATION=rmw_cyclonedds_cpp",
+                "real ROS 2 on this host needs ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST, and for "
+                "ros2 param and lifecycle RMW_IMPLEMENTATION=rmw_cyclonedds_cpp",
             )
         )
     return findings
