@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +17,9 @@ FloatArray = NDArray[np.float64]
 
 ABSURD = 1e6
 """Larger magnitudes (rad, m, rad/s, N m) are corrupt numbers, not motion."""
+
+HELD_S = 0.05
+"""Positions that repeat for so long are a slow publisher's; after it the arm is at rest."""
 
 CLOCK_RESET_S = 1.0
 """A stamp further back than this is a reset clock (simulator, bag loop), not a late message."""
@@ -49,8 +52,9 @@ class JointReader:
 
     The order of the message may change at any time and extra joints are ignored. A field that
     is NaN for every wanted joint counts as not published: ``joint_state_broadcaster`` fills
-    absent interfaces that way. Without velocities they are differentiated from the positions;
-    the first sample then has velocity zero.
+    absent interfaces that way; so does one that has been zero for every joint from the start.
+    Without velocities they are differentiated from the positions; the first sample then has
+    velocity zero, and positions that a publisher repeats under newer stamps keep theirs.
 
     names: joints wanted, in the order of the samples. differentiate: whether missing velocities
     may be made from positions.
@@ -66,10 +70,18 @@ class JointReader:
         self._order: list[str] = []
         self._index: NDArray[np.intp] = np.zeros(0, dtype=np.intp)
         self._previous: JointSample | None = None
+        self._changed: JointSample | None = None  # the first with the previous one's positions
+        self._velocity_seen = self._effort_seen = False
 
     def reset(self) -> None:
         """Forgets the previous sample; counts stay."""
-        self._previous = None
+        self._previous = self._changed = None
+
+    def shift(self, offset_ns: int) -> None:
+        """Stamps are read on another clock from now on, later by ``offset_ns``."""
+        if self._previous is not None and self._changed is not None:
+            self._previous = replace(self._previous, stamp_ns=self._previous.stamp_ns + offset_ns)
+            self._changed = replace(self._changed, stamp_ns=self._changed.stamp_ns + offset_ns)
 
     def read(
         self,
@@ -86,11 +98,16 @@ class JointReader:
         newer than the previous one. A stamp more than 1 s back is a reset clock: accepted.
         """
         try:
-            sample, reset = self._read(name, position, velocity, effort, stamp_ns)
+            sample, reset, published = self._read(name, position, velocity, effort, stamp_ns)
         except JointStateError as error:
             self.rejected[error.reason] += 1
             raise
         self.clock_resets += reset
+        self._velocity_seen = self._velocity_seen or published
+        self._effort_seen = self._effort_seen or sample.effort is not None
+        last = self._previous
+        if reset or last is None or not np.array_equal(last.position, sample.position):
+            self._changed = sample
         self._previous = sample
         return sample
 
@@ -101,7 +118,8 @@ class JointReader:
         velocity: ArrayLike,
         effort: ArrayLike,
         stamp_ns: int,
-    ) -> tuple[JointSample, bool]:
+    ) -> tuple[JointSample, bool, bool]:
+        """The sample, whether the clock was reset, and whether velocities are published."""
         if not self._order or list(name) != self._order:
             self._index = self._map(name)
             self._order = list(name)
@@ -113,19 +131,32 @@ class JointReader:
         velocities = self._pick("velocity", velocity)
         efforts = self._pick("effort", effort)
         previous, reset = self._after(stamp_ns)
-        if velocities is None:
-            if not self.differentiate:
-                raise JointStateError(
-                    "missing",
-                    f"joint_states has no velocity for '{self.names[0]}'; set "
-                    "`kinematics.differentiate: true` or publish velocities",
-                )
-            if previous is None:
-                velocities = np.zeros_like(positions)
-            else:
-                step_s = (stamp_ns - previous.stamp_ns) * 1e-9
-                velocities = (positions - previous.position) / step_s
-        return JointSample(stamp_ns, positions, velocities, efforts), reset
+        if efforts is not None and not (self._effort_seen or efforts.any()):
+            efforts = None
+        if velocities is not None and (self._velocity_seen or velocities.any()):
+            return JointSample(stamp_ns, positions, velocities, efforts), reset, True
+        if self.differentiate:
+            velocities = self._differentiate(positions, stamp_ns, previous)
+        elif velocities is None:
+            raise JointStateError(
+                "missing",
+                f"joint_states has no velocity for '{self.names[0]}'; set "
+                "`kinematics.differentiate: true` or publish velocities",
+            )
+        return JointSample(stamp_ns, positions, velocities, efforts), reset, False
+
+    def _differentiate(
+        self, positions: FloatArray, stamp_ns: int, previous: JointSample | None
+    ) -> FloatArray:
+        if previous is None or self._changed is None:
+            return np.zeros_like(positions)
+        since = self._changed
+        if np.array_equal(positions, previous.position):
+            held = stamp_ns - since.stamp_ns <= HELD_S * 1e9
+            return previous.velocity if held else np.zeros_like(positions)
+        if previous.stamp_ns - since.stamp_ns > HELD_S * 1e9:
+            since = previous
+        return (positions - since.position) / ((stamp_ns - since.stamp_ns) * 1e-9)
 
     def _map(self, name: Sequence[str]) -> NDArray[np.intp]:
         if len(name) == 0:

@@ -10,7 +10,8 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import JointState
 
 from ros_vla_accel.control.robot_config import RobotConfig
-from ros_vla_accel.kinematics.joints import JointReader, JointSample, JointStateError
+from ros_vla_accel.kinematics.intake import JointIntake
+from ros_vla_accel.kinematics.joints import JointSample, JointStateError
 from ros_vla_accel.kinematics.signals import SignalBuffer
 from ros_vla_accel.nodes.convert import to_ns
 
@@ -18,13 +19,16 @@ from ros_vla_accel.nodes.convert import to_ns
 class JointInput:
     """Subscribes to joint_states on ``node`` and hands each good sample to the listeners.
 
+    Listeners decide by the samples, so they get them once the publisher's clock is known, 20
+    messages after the first; ``buffer`` has all of them. Stamps are on this node's clock.
     A subscription at 500 Hz costs rclpy 15 % of a core, so composed nodes share one of these.
     A bad message is counted and named in ``error``; the newest good sample stays.
     """
 
     def __init__(self, node: Any, robot: RobotConfig) -> None:
         self.robot = robot
-        self.reader = JointReader(robot.joint_names)
+        self.intake = JointIntake(robot.joint_names)
+        self.reader = self.intake.reader
         self.buffer = SignalBuffer()
         self.error = f"no joint states on '{robot.joint_states}' yet"
         self.received_steady_s = -float("inf")
@@ -45,10 +49,17 @@ class JointInput:
         return time.monotonic() - self.received_steady_s
 
     def _on_message(self, msg: JointState) -> None:
-        # Some drivers leave the stamp empty; the time of arrival is the nearest truth then.
-        stamp_ns = to_ns(msg.header.stamp) or int(self._node.get_clock().now().nanoseconds)
+        received_ns = int(self._node.get_clock().now().nanoseconds)
+        offset_ns = self.intake.alignment.offset_ns
         try:
-            sample = self.reader.read(msg.name, msg.position, msg.velocity, msg.effort, stamp_ns)
+            sample = self.intake.take(
+                msg.name,
+                msg.position,
+                msg.velocity,
+                msg.effort,
+                to_ns(msg.header.stamp),
+                received_ns,
+            )
         except JointStateError as error:
             self.error = str(error)
             self._node.get_logger().warning(
@@ -58,5 +69,15 @@ class JointInput:
         self.error = ""
         self.received_steady_s = time.monotonic()
         self.buffer.append(sample)
-        for listener in self._listeners:
-            listener(sample)
+        if self.intake.settled:
+            for listener in self._listeners:
+                listener(sample)
+        if self.intake.alignment.offset_ns != offset_ns:
+            self._aligned()
+
+    def _aligned(self) -> None:
+        self.buffer.clear()  # Its stamps are on the publisher's clock.
+        self._node.get_logger().warning(
+            f"joint_states are stamped {-self.intake.alignment.offset_ns * 1e-9:+.3f} s from this "
+            "node's clock; aligned by the time they arrive"
+        )

@@ -106,3 +106,40 @@ def test_reset_clock_is_accepted_and_not_differentiated_across() -> None:
 def test_reader_needs_distinct_names(names: list[str]) -> None:
     with pytest.raises(ValueError, match="distinct"):
         JointReader(names)
+
+
+def test_velocities_that_were_never_other_than_zero_are_differentiated() -> None:
+    reader = JointReader(["a"])
+    reader.read(["a"], [1.0], [0.0], [], 0)
+    assert reader.read(["a"], [1.5], [0.0], [], 100 * MS).velocity[0] == pytest.approx(5.0)
+
+
+def test_velocities_that_have_been_seen_are_believed_when_they_are_zero() -> None:
+    reader = JointReader(["a"])
+    reader.read(["a"], [1.0], [0.1], [], 0)
+    assert reader.read(["a"], [1.5], [0.0], [], 100 * MS).velocity.tolist() == [0.0]
+
+
+def test_efforts_that_were_never_other_than_zero_count_as_not_published() -> None:
+    reader = JointReader(["a"])
+    assert reader.read(["a"], [1.0], [], [0.0], 0).effort is None
+    assert reader.read(["a"], [1.0], [], [0.5], 10 * MS).effort is not None
+    assert reader.read(["a"], [1.0], [], [0.0], 20 * MS).effort is not None
+
+
+def test_positions_repeated_by_a_slow_publisher_keep_their_velocity() -> None:
+    reader = JointReader(["a"])
+    speeds = [
+        reader.read(["a"], [0.01 * (index // 2)], [], [], 10 * index * MS).velocity[0]
+        for index in range(8)
+    ]
+    assert speeds[2:] == pytest.approx([0.5] * 6)
+
+
+def test_positions_repeated_for_long_are_rest_and_motion_starts_from_the_last_one() -> None:
+    reader = JointReader(["a"])
+    for index in range(10):
+        still = reader.read(["a"], [1.0 if index else 0.9], [], [], 10 * index * MS)
+    assert still.velocity.tolist() == [0.0]
+    moved = reader.read(["a"], [1.01], [], [], 100 * MS)
+    assert moved.velocity[0] == pytest.approx(1.0)
