@@ -1,0 +1,22 @@
+"""Benchmarks: ``ros-vla-accel bench NAME [--quick] [--json PATH]``, one file each."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+BENCHMARKS = {"ros": "messages between two processes: joint states and two cameras"}
+"""Name of the module with ``main(argv) -> int`` -> what it measures."""
+
+
+def main(argv: list[str]) -> int:
+    """Runs one benchmark; its exit status is 0 only when it was measured."""
+    if not argv or argv[0] in ("-h", "--help"):
+        listed = "\n".join(f"  {name:<12}{text}" for name, text in BENCHMARKS.items())
+        print(f"usage: ros-vla-accel bench NAME [--help] ...\n\n{listed}")
+        return 0 if argv else 2
+    name, *rest = argv
+    if name not in BENCHMARKS:
+        print(f"'{name}' is no benchmark; known: {', '.join(BENCHMARKS)}", file=sys.stderr)
+        return 2
+    return int(importlib.import_module(f"{__name__}.{name}").main(rest))
