@@ -118,6 +118,15 @@ def test_stop_of_a_newer_episode_makes_it_current_and_of_an_older_one_is_dropped
     assert buffer.offer(chunk(T0 + 1, episode=3), T0 + 1).code == "older_episode"
 
 
+def test_nothing_seen_before_a_clear_is_accepted_even_of_a_newer_episode() -> None:
+    buffer = ChunkBuffer(2)
+    buffer.offer(chunk(T0), T0)
+    buffer.clear("a fault", T0 + PERIOD, wanted=True)
+    late = buffer.offer(chunk(T0 + PERIOD, episode=2), T0 + 2 * PERIOD)
+    assert late.code == "older_observation"
+    assert buffer.offer(chunk(T0 + PERIOD + 1, episode=2), T0 + 2 * PERIOD).accepted
+
+
 def test_seam_is_blended_linearly_over_a_few_rows() -> None:
     buffer = ChunkBuffer(2, blend_rows=3)
     buffer.offer(chunk(T0, value=0.0), T0)

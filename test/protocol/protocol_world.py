@@ -56,7 +56,6 @@ class World:
         self.policy: RequestScheduler | None = None
         self.executor: Executor | None = None
         self.manager: RouteDecider | None = None
-        self.policy_died = 0
         self.known: dict[int, ActionChunk] = {}
         self.start_executor()
         self.start_manager()

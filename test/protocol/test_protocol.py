@@ -12,7 +12,7 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
-from protocol_world import LINKS, MS, SETTLE, World
+from protocol_world import LINKS, MS, World
 
 from ros_vla_accel.partition.link import LinkState
 from ros_vla_accel.partition.orders import StartEdge
@@ -103,16 +103,19 @@ class Protocol(RuleBasedStateMachine):
 
     @rule()
     def policy_dies(self) -> None:
-        if self.world.policy is not None:
-            self.world.policy_died = self.world.steady
         self.world.policy = None
 
-    @rule(wall_back=st.booleans())
+    @rule()
     @precondition(lambda self: self.world.policy is None)
-    def policy_starts(self, wall_back: bool) -> None:
-        # A process takes longer to start than a reply to its predecessor may be late.
-        rested = self.world.steady - self.world.policy_died > SETTLE
-        self.world.start_policy(wall_back and rested)
+    def policy_starts(self) -> None:
+        self.world.start_policy()
+
+    @rule()
+    def policy_restarts_with_the_wall_clock_set_back(self) -> None:
+        """It takes longer to start than a reply to its predecessor may be late."""
+        self.policy_dies()
+        self.a_moment_passes(130)
+        self.world.start_policy(wall_back=True)
 
     @rule()
     def executor_dies(self) -> None:
