@@ -7,12 +7,10 @@ Entry points call `install` before they import a node. ``ROS_VLA_ACCEL_MIDDLEWAR
 from __future__ import annotations
 
 import importlib
-import logging
 import os
 
 VARIABLE = "ROS_VLA_ACCEL_MIDDLEWARE"
 
-_log = logging.getLogger(__name__)
 _selected = ""
 
 
@@ -58,7 +56,8 @@ def install() -> str:
 
         standalone.install()
     _selected = chosen
-    _log.info("middleware: %s", chosen)
+    logger = importlib.import_module("rclpy.logging").get_logger("ros_vla_accel")
+    logger.info(f"middleware: {chosen} ({VARIABLE}={os.environ.get(VARIABLE) or 'auto'})")
     return chosen
 
 

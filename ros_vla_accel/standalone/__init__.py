@@ -7,7 +7,11 @@ process; nodes on other machines or in other processes see ordinary ROS 2 topics
 from __future__ import annotations
 
 import importlib
+import importlib.abc
+import importlib.machinery
 import sys
+from collections.abc import Sequence
+from types import ModuleType
 
 _MODULES = (
     "callback_groups",
@@ -39,6 +43,35 @@ _MODULES = (
 )
 
 
+_NOT_OFFERED = frozenset(
+    [
+        "rclpy.action",
+        "rclpy.impl",
+        "rclpy.parameter_client",
+        "rclpy.qos_event",
+        "rclpy.parameter_event_handler",
+        "rclpy.qos_overriding_options",
+        "rclpy.serialization",
+        "rclpy.type_support",
+        "rclpy.wait_for_message",
+        "rclpy.waitable",
+    ]
+)
+
+
+class _NotOfferedFinder(importlib.abc.MetaPathFinder):
+    """Says which module of rclpy is missing here, instead of "No module named ..."."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if fullname in _NOT_OFFERED:
+            from .rclpy.exceptions import ModuleNotOffered
+
+            raise ModuleNotOffered(fullname)
+        return None
+
+
 def install() -> None:
     """Serves this implementation as ``rclpy`` in this process.
 
@@ -52,10 +85,14 @@ def install() -> None:
     if loaded is not None and loaded.__name__ != package:
         raise RuntimeError(f"rclpy is already imported from {loaded.__file__}")
     importer.install()
+    if not any(isinstance(finder, _NotOfferedFinder) for finder in sys.meta_path):
+        sys.meta_path.append(_NotOfferedFinder())
     try:
         sys.modules["rclpy"] = importlib.import_module(package)
         for name in _MODULES:
             sys.modules[f"rclpy.{name}"] = importlib.import_module(f"{package}.{name}")
+        # Where rclpy keeps RCLError and InvalidHandle.
+        sys.modules["rclpy._rclpy_pybind11"] = sys.modules["rclpy.exceptions"]
     except ModuleNotFoundError as error:
         sys.modules.pop("rclpy", None)
         if (error.name or "").startswith(("cyclonedds", "rosbags")):

@@ -344,7 +344,7 @@ def decoder(name: str) -> Callable[..., Any]:
     decode = generator.compile("b, m, p", out)
 
     def run(data: bytes, offset: int = 4) -> Any:
-        if data[1] != 1:
+        if data[:2] != HEADER[:2]:
             raise CdrError(f"{name}: encapsulation {data[:2].hex()} is not little-endian XCDR1")
         try:
             return decode(data, memoryview(data), offset)

@@ -110,6 +110,8 @@ def _service_half(name: str) -> Any:
 
     package, _, half = name.split("/")
     service, _, side = half.rpartition("_")
+    if side not in ("Request", "Response"):
+        raise KeyError(name)
     text = SERVICES[f"{package}/{service}"]
     request, _, response = text.partition("---")
     parsed = get_types_from_msg(request if side == "Request" else response, name)

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..dds import library
 from .callback_groups import ReentrantCallbackGroup
+from .exceptions import NotOffered
 from .qos import DDS_POLICY_NAMES, QoSPolicyKind
 
 
@@ -37,7 +38,7 @@ class _EventCallbacks:
     ) -> None:
         for name, callback in others.items():
             if callback is not None:
-                raise NotImplementedError(f"{type(self).__name__}({name}=...)")
+                raise NotOffered(f"{type(self).__name__}({name}=...)")
         self.incompatible_qos = incompatible_qos
         self.use_default_callbacks = use_default_callbacks
 

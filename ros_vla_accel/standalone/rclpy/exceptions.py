@@ -16,6 +16,23 @@ class NotInitializedException(Exception):
         )
 
 
+_NOT_OFFERED = "the standalone middleware does not offer {}; use ROS 2's rclpy"
+
+
+class NotOffered(NotImplementedError, AttributeError):
+    """A part of rclpy that is missing here; an AttributeError, too, so that ``hasattr`` works."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(_NOT_OFFERED.format(what))
+
+
+class ModuleNotOffered(NotImplementedError, ImportError):
+    """A module of rclpy that is missing here; an ImportError, too, for optional imports."""
+
+    def __init__(self, module: str) -> None:
+        super().__init__(_NOT_OFFERED.format(f"the module {module}"))
+
+
 class RCLError(RuntimeError):
     """An operation on an invalid context or entity."""
 

@@ -10,7 +10,7 @@ from .arguments import Arguments, parse
 from .callback_groups import CallbackGroup
 from .clock import Clock, ROSClock
 from .context import Context
-from .exceptions import NotInitializedException
+from .exceptions import NotInitializedException, NotOffered
 from .logging import LoggingSeverity, RcutilsLogger, get_logger
 from .node_core import NodeCore
 from .node_entities import EntitiesOfNode
@@ -27,6 +27,25 @@ if TYPE_CHECKING:
 
 _ROSOUT_QOS = QoSProfile(
     depth=1000, durability=DurabilityPolicy.TRANSIENT_LOCAL, lifespan=Duration(seconds=10)
+)
+
+
+_NOT_OFFERED = frozenset(
+    [
+        "add_waitable",
+        "get_client_names_and_types_by_node",
+        "get_node_names_and_namespaces_with_enclaves",
+        "get_publisher_names_and_types_by_node",
+        "get_publishers_info_by_topic",
+        "handle",
+        "remove_waitable",
+        "get_service_names_and_types_by_node",
+        "get_subscriber_names_and_types_by_node",
+        "set_descriptor",
+        "get_subscriptions_info_by_topic",
+        "wait_for_node",
+        "waitables",
+    ]
 )
 
 
@@ -56,7 +75,7 @@ class Node(EntitiesOfNode, ParametersOfNode, GraphOfNode):
         if not context.ok():
             raise NotInitializedException("cannot create node")
         if enable_logger_service:
-            raise NotImplementedError("Node(enable_logger_service=True)")
+            raise NotOffered("Node(enable_logger_service=True)")
         own = parse(["--ros-args", *cli_args]) if cli_args else Arguments()
         shared = context.arguments if use_global_arguments else Arguments()
         namespace = namespace or "/"
@@ -98,6 +117,11 @@ class Node(EntitiesOfNode, ParametersOfNode, GraphOfNode):
                 publisher.publish(log(stamp=stamp, level=int(severity), name=name, msg=text))
 
         return send
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _NOT_OFFERED:
+            raise NotOffered(f"Node.{name}")
+        raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
 
     def get_name(self) -> str:
         return self._rclpy_core.name

@@ -12,6 +12,7 @@ from .callback_groups import CallbackGroup
 from .client import Client
 from .clock import Clock
 from .event_handler import PublisherEventCallbacks, QosEvents, SubscriptionEventCallbacks
+from .exceptions import NotOffered
 from .guard_condition import GuardCondition
 from .node_core import NodeCore
 from .publisher import Publisher
@@ -71,7 +72,7 @@ class EntitiesOfNode:
         core = self._rclpy_core
         core.check_alive()
         if qos_overriding_options is not None:
-            raise NotImplementedError("create_publisher(qos_overriding_options=...)")
+            raise NotOffered("create_publisher(qos_overriding_options=...)")
         profile, name = as_profile(qos_profile), _message_name(msg_type)
         full = core.resolve(topic, service=False)
         endpoint = core.participant.writer(
@@ -112,7 +113,7 @@ class EntitiesOfNode:
         core = self._rclpy_core
         core.check_alive()
         if qos_overriding_options is not None or content_filter_options is not None:
-            raise NotImplementedError(
+            raise NotOffered(
                 "create_subscription(qos_overriding_options=..., content_filter_options=...)"
             )
         profile, name = as_profile(qos_profile), _message_name(msg_type)

@@ -11,7 +11,7 @@ from ..dds import library
 from ..dds.participant import Endpoint
 from ..interfaces.cdr import encoder
 from .duration import Duration
-from .exceptions import InvalidHandle, RCLError
+from .exceptions import InvalidHandle, NotOffered, RCLError
 from .qos import QoSProfile
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Publisher:
         return len(self._writer.entity.get_matched_subscriptions())
 
     def assert_liveliness(self) -> None:
-        raise NotImplementedError("Publisher.assert_liveliness")
+        raise NotOffered("Publisher.assert_liveliness")
 
     def wait_for_all_acked(self, timeout: Duration = _FOREVER) -> bool:
         """True if every reader has confirmed all messages in time (negative: no limit)."""
