@@ -7,14 +7,15 @@ const touch = matchMedia("(pointer: coarse)").matches;
 const plots = [];
 let shown = full.slice();
 
-function margins() {
-  return innerWidth < 600 ? { l: 40, r: 6, t: 8, b: 26 } : { l: 56, r: 12, t: 8, b: 28 };
+function margins(legend) {
+  const t = legend ? 26 : 8;
+  return innerWidth < 600 ? { l: 52, r: 6, t, b: 26 } : { l: 56, r: 12, t, b: 28 };
 }
 
 function layoutOf(panel, width) {
   const font = { family: "system-ui, sans-serif", size: 11, color: "#1b2430" };
   return {
-    font, width, height: panel.height, margin: margins(), hovermode: "x unified",
+    font, width, height: panel.height, margin: margins(panel.legend), hovermode: "x unified",
     // A finger that scrolls the page must not zoom; the buttons do that.
     dragmode: touch ? false : "zoom",
     plot_bgcolor: "#fff", paper_bgcolor: "#fff",
@@ -22,9 +23,9 @@ function layoutOf(panel, width) {
     legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", bgcolor: "#ffffff00" },
     ...panel.layout,
     xaxis: { range: shown.slice(), gridcolor: "#eceff3", zeroline: false, ticksuffix: " s",
-      hoverformat: ".3f", nticks: innerWidth < 600 ? 5 : 10 },
+      ticks: "outside", ticklen: 3, tickcolor: "#fff", hoverformat: ".3f", nticks: innerWidth < 600 ? 5 : 10 },
     yaxis: { gridcolor: "#eceff3", zeroline: false, fixedrange: true, rangemode: "tozero",
-      nticks: 6, ...panel.layout.yaxis },
+      ticks: "outside", ticklen: 4, tickcolor: "#fff", nticks: 6, ...panel.layout.yaxis },
   };
 }
 
@@ -32,9 +33,8 @@ function draw(panel) {
   const element = document.getElementById(panel.id);
   const config = { displaylogo: false, responsive: false, displayModeBar: false,
     doubleClick: false, showTips: false };
-  const margin = layoutOf(panel).margin;
-  if (panel.legend) margin.t = 26;
-  return Plotly.newPlot(element, panel.traces, { ...layoutOf(panel), margin }, config).then(() => {
+  const layout = layoutOf(panel, element.parentElement.clientWidth);
+  return Plotly.newPlot(element, panel.traces, layout, config).then(() => {
     plots.push(element);
     element.on("plotly_relayout", (change) => {
       const range = change["xaxis.range"] ||
@@ -51,7 +51,10 @@ function draw(panel) {
 function show(range) {
   const least = Math.min(0.05, full[1] - full[0]);
   let [from, to] = [Math.max(range[0], full[0]), Math.min(range[1], full[1])];
-  if (to - from < least) [from, to] = [Math.max(full[0], to - least), Math.max(full[0], to - least) + least];
+  if (to - from < least) {
+    from = Math.max(full[0], to - least);
+    to = from + least;
+  }
   if (from === shown[0] && to === shown[1]) return Promise.resolve();
   shown = [from, to];
   label();
@@ -63,9 +66,10 @@ function show(range) {
 }
 
 function label() {
+  const output = document.getElementById("shown");
+  if (!output) return;
   const digits = shown[1] - shown[0] < 10 ? 2 : 1;
-  document.getElementById("shown").textContent =
-    `${shown[0].toFixed(digits)} to ${shown[1].toFixed(digits)} s`;
+  output.textContent = `${shown[0].toFixed(digits)} to ${shown[1].toFixed(digits)} s`;
 }
 
 function point(t) {
@@ -155,7 +159,10 @@ Promise.all(report.panels.map(draw)).then(() => {
   document.documentElement.dataset.ready = "true";
 });
 let waiting = 0;
-addEventListener("resize", () => { clearTimeout(waiting); waiting = setTimeout(resize, 100); });
+addEventListener("resize", () => {
+  clearTimeout(waiting);
+  waiting = setTimeout(resize, 100);
+});
 // Paper has a width of its own, which no resize event tells: A4 less its margins, at 96 dpi.
 addEventListener("beforeprint", () => resize(680));
 addEventListener("afterprint", () => resize());

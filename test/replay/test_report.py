@@ -1,0 +1,106 @@
+"""The page of a report: what it says, how large it is, and that it fetches nothing."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from report_runs import bare_run, full_run
+
+pytest.importorskip(
+    "plotly", reason="plotly is not installed: pip install 'ros_vla_accel[report]'"
+)
+
+from ros_vla_accel.replay.report import page
+
+PANELS = [
+    "speed",
+    "scores",
+    "sensitivity",
+    "bits",
+    "acceleration",
+    "torque",
+    "importance",
+    "lanes",
+    "latency",
+    "starved",
+    "cache",
+    "link",
+]
+
+
+def data_of(html: str) -> dict:
+    return json.loads(re.search(r'id="data">(.*?)</script>', html, re.S).group(1))
+
+
+def without_plotly(html: str) -> str:
+    from plotly.offline import get_plotlyjs
+
+    return html.replace(get_plotlyjs(), "")
+
+
+def test_a_full_recording_has_every_panel_and_nothing_missing():
+    made = page(full_run())
+    assert [panel.id for panel in made.panels] == PANELS
+    assert not made.missing
+    assert [strip.camera for strip in made.strips] == [
+        "/arm/camera/corner2",
+        "/arm/camera/gripper",
+    ]
+
+
+def test_what_is_missing_is_named_with_its_reason():
+    made = page(bare_run())
+    assert not made.panels
+    assert len(made.missing) == len(PANELS) + 1
+    html = made.html()
+    assert "no joint state of this recording could be used (12 refused)" in html
+    assert "no executor_state in the recording" in html
+
+
+def test_arms_without_effort_get_everything_but_the_torque_panel():
+    run = full_run()
+    run.samples["torque"] = np.full_like(run.samples["torque"], np.nan)
+    made = page(run)
+    assert [panel.id for panel in made.panels] == [name for name in PANELS if name != "torque"]
+    assert made.missing == [("Torque anomaly", "the joint states carry no effort that changes")]
+
+
+def test_names_from_a_recording_are_text_and_never_markup():
+    run = bare_run()
+    run.bag = "<img src=x onerror=alert(1)>"
+    run.frames = full_run().frames[:2]
+    run.frames = [
+        type(f)("</script><script>alert(1)</script>", f.t_s, f.image) for f in run.frames
+    ]
+    html = without_plotly(page(run).html())
+    assert "<img src=x" not in html
+    assert "<script>alert" not in html
+    assert data_of(html)["strips"][0]["camera"] == "</script><script>alert(1)</script>"
+
+
+def test_the_page_names_no_address_outside_of_plotly():
+    html = without_plotly(page(full_run()).html())
+    assert not re.search(r"(?:src|href|url)\s*[=(]\s*[\"']?(?:https?:)?//", html)
+    assert "default-src 'none'" in html
+
+
+def test_findings_are_counted_and_explained():
+    html = page(bare_run()).html()
+    for text in ("NaN or infinity: refused", "file read up to the damage", "clock -3.200 s off"):
+        assert text in html
+
+
+def test_ten_minutes_stay_below_ten_megabytes():
+    html = page(full_run(600.0, rate_hz=500.0)).html()
+    assert len(html.encode()) < 10e6
+
+
+def test_starved_ticks_go_on_counting_when_the_executor_restarts():
+    run = full_run()
+    executor = run.events["executor"]
+    before = executor["starved_ticks"][-1] - executor["starved_ticks"][0]
+    executor["starved_ticks"] = executor["starved_ticks"].copy()
+    executor["starved_ticks"][300:] -= executor["starved_ticks"][300]
+    cards = dict(page(run).cards)
+    assert abs(int(cards["starved ticks"]) - before) <= 1
