@@ -71,8 +71,8 @@ def check(code: int, what: str) -> int:
 
 def write(writer: int, data: bytearray) -> int:
     """Writes an encoded sample; returns a DDS code (negative: error)."""
-    view = (ctypes.c_char * len(data)).from_buffer(data)
-    sample = _Sample(ctypes.addressof(view), len(data))
+    first = ctypes.c_char.from_buffer(data)  # also keeps the bytes where they are
+    sample = _Sample(ctypes.addressof(first), len(data))
     return int(_write(writer, ctypes.addressof(sample)))
 
 
