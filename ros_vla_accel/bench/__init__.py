@@ -5,7 +5,10 @@ from __future__ import annotations
 import importlib
 import sys
 
-BENCHMARKS = {"ros": "messages between two processes: joint states and two cameras"}
+BENCHMARKS = {
+    "ros": "messages between two processes: joint states and two cameras",
+    "trigger": "cost and exactness of RAPID's triggers per joint sample",
+}
 """Name of the module with ``main(argv) -> int`` -> what it measures."""
 
 
