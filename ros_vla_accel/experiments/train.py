@@ -29,8 +29,10 @@ def run(config: TrainConfig, folder: Path, export: Path | None) -> Path:
         for number in range(config.rounds + 1):
             _collect_round(config, folder, number, progress)
             trainer = trainer or Trainer(config, folder)
-            trainer.load_episodes(episodes)
             until = config.steps * (number + 1) // (config.rounds + 1)
+            if trainer.step >= until:
+                continue
+            trainer.load_episodes(episodes)
             bar = progress.add_task(f"training, round {number}", total=until)
             for step in trainer.train(until):
                 progress.update(bar, completed=step)

@@ -98,6 +98,7 @@ class Trainer:
         )
         self.step = 0
         self.frames: TrainingSet | None = None
+        self.frame_count = 0
         self.normalization: Normalization | None = None
         self._restore()
 
@@ -111,7 +112,8 @@ class Trainer:
             LIMITS,
         )
         self.normalization = self.frames.normalization
-        log.info("%d frames", len(self.frames))
+        self.frame_count = len(self.frames)
+        log.info("%d frames", self.frame_count)
 
     def train(self, until: int) -> Iterator[int]:
         """Trains up to step ``until``, yielding the step; the state is saved on the way."""
@@ -187,7 +189,7 @@ class Trainer:
             "steps": self.config.steps,
             "tasks": [task.removesuffix("-v3") for task in self.config.tasks],
             "seed": self.config.seed,
-            "frames": len(self.frames or ()),
+            "frames": self.frame_count,
         }
         return Manifest(
             reference_spec(self.model_config),
@@ -213,6 +215,7 @@ class Trainer:
     def _save(self) -> None:
         state = {
             "step": self.step,
+            "frames": self.frame_count,
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
             "auxiliary": self.auxiliary.state_dict(),
@@ -230,7 +233,7 @@ class Trainer:
         state = torch.load(path, map_location=self.device, weights_only=True)
         for name in ("model", "average", "auxiliary", "optimizer"):
             getattr(self, name).load_state_dict(state[name])
-        self.step = state["step"]
+        self.step, self.frame_count = state["step"], state["frames"]
         self.normalization = Normalization.from_dict(state["normalization"])
         self._forget_log_after(self.step)
         log.info("resumed at step %d", self.step)
