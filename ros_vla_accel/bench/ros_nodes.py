@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import array
-import contextlib
 import json
 import sys
 import time
@@ -151,8 +150,13 @@ def main(argv: list[str]) -> int:
         executor = MultiThreadedExecutor(num_threads=2)
     executor.add_node(node)
     used, since = time.process_time(), time.monotonic()
-    with contextlib.suppress(ExternalShutdownException, KeyboardInterrupt):
+    try:
         executor.spin()
+    except (ExternalShutdownException, KeyboardInterrupt):
+        pass
+    except Exception:
+        if rclpy.ok():  # Else a callback was about to publish when SIGTERM came.
+            raise
     if role == "source":
         share = 100 * (time.process_time() - used) / (time.monotonic() - since)
         report = {"sent": node.sent, "cpu_percent": share}

@@ -12,6 +12,7 @@ from .signals import (
     SignalHandlerOptions,
     install_signal_handlers,
     uninstall_signal_handlers,
+    watch_signals,
 )
 from .task import Future
 from .utilities import get_default_context, ok
@@ -48,6 +49,7 @@ def init(
         default = context is None or context is get_default_context()
         signal_handler_options = SignalHandlerOptions.ALL if default else SignalHandlerOptions.NO
     (context or get_default_context()).init(args, domain_id=domain_id)
+    watch_signals()
     if signal_handler_options:
         install_signal_handlers(signal_handler_options)
 

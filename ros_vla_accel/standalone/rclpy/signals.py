@@ -45,21 +45,27 @@ def _handle(number: int, frame: FrameType | None) -> None:
 
 def _listen(descriptor: int) -> None:
     """Wakes waiting executors: Python runs a handler only once the main thread leaves C."""
-    while True:
-        try:
-            if not os.read(descriptor, 64):
-                return
-        except OSError:
-            return
+    while os.read(descriptor, 64):
         for wake in list(_wakers):
             wake()
+
+
+def watch_signals() -> None:
+    """Lets signals wake executors, whoever handles them; only possible in the main thread."""
+    global _pipe
+    if _pipe is not None or threading.current_thread() is not threading.main_thread():
+        return
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    _pipe = (reader, writer)
+    threading.Thread(target=_listen, args=(reader,), name="signals", daemon=True).start()
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
 
 
 def install_signal_handlers(
     options: SignalHandlerOptions = SignalHandlerOptions.ALL,
 ) -> None:
     """Does nothing outside the main thread, where Python allows no handlers."""
-    global _pipe
     if threading.current_thread() is not threading.main_thread():
         return
     wanted = {
@@ -69,27 +75,16 @@ def install_signal_handlers(
     for number, option in wanted.items():
         if options & option and number not in _previous:
             _previous[number] = signal.signal(number, _handle)
-    if _previous and _pipe is None:
-        reader, writer = os.pipe()
-        os.set_blocking(writer, False)
-        _pipe = (reader, writer)
-        threading.Thread(target=_listen, args=(reader,), name="signals", daemon=True).start()
-        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
 
 
 def uninstall_signal_handlers() -> None:
     """Gives the signals back to whoever had them."""
-    global _pipe
     if threading.current_thread() is not threading.main_thread():
         return
     for number, previous in list(_previous.items()):
         if signal.getsignal(number) is _handle:
             signal.signal(number, previous)
         del _previous[number]
-    if _pipe is not None:
-        signal.set_wakeup_fd(-1)
-        os.close(_pipe[1])
-        _pipe = None
 
 
 def get_current_signal_handlers_options() -> SignalHandlerOptions:
