@@ -69,14 +69,17 @@ class Run:
     be replaced. thresholds: ``theta_fp``, ``theta_compat``, ``theta_redundancy``. events: tables
     of EVENT_COLUMNS, only those that the bag holds. inferences: table of ``--policy`` (``t_s``,
     ``bits``, ``duration_s``), empty without. bits, route: share of the control periods by width
-    and by "edge"/"cloud". messages: read from the bag. wall_s: how long the replay took.
+    and by "edge"/"cloud". source: of the motion, "fk" or "joint". messages: read from the bag.
+    decision_count: lines of decisions.jsonl. wall_s: how long the replay took.
     """
 
     bag: str
     start_ns: int = 0
     duration_s: float = 0.0
     joint_names: tuple[str, ...] = ()
+    source: str = "joint"
     messages: int = 0
+    decision_count: int = 0
     wall_s: float = 0.0
     samples: Table = field(default_factory=dict)
     decisions: Table = field(default_factory=dict)
@@ -112,11 +115,15 @@ class Run:
         """What ``replay --json`` writes."""
         return {
             "messages": self.messages,
-            "decisions": len(self.decisions.get("t_s", ())),
+            "decisions": self.decision_count,
             "preemptions": len(self.preemptions_s),
             "duration_s": self.duration_s,
             "real_time_factor": self.real_time_factor,
             "quality": self.quality.as_dict(),
+            "samples": self.quality.samples,
+            "refused": self.quality.refused,
+            "clock_offsets_s": self.quality.offsets_s,
+            "notes": self.quality.notes,
             "bits": self.bits,
             "route": self.route,
         }
