@@ -12,6 +12,7 @@ COMMANDS = {
     "cloud": ("ros_vla_accel.cloud.worker_main", "the cloud worker"),
     "train": ("ros_vla_accel.experiments.train", "train the reference policy"),
     "eval": ("ros_vla_accel.experiments.evaluate", "success of a policy in closed loop"),
+    "replay": ("ros_vla_accel.replay.command", "the decisions on a recording, and CI by them"),
     "bench": ("ros_vla_accel.bench", "benchmarks"),
     "check": ("ros_vla_accel.nodes.check", "robot YAML against a policy"),
     "doctor": ("ros_vla_accel.doctor", "what is installed and what falls back"),
