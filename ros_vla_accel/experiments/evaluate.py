@@ -177,16 +177,17 @@ def summarize(results: Sequence[TaskResult]) -> dict[str, float]:
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> Table:
-    table = Table("task", "success", "95 % interval", "expert", "inference ms p50 / p95")
-    table.add_column("jump at seams, mean / max m/s")
+    table = Table(caption="inference ms: p50 / p95; jumps at seams: mean / largest, cm/s")
+    for column in ("task", "success", "95 %", "expert", "inference", "seams"):
+        table.add_column(column, no_wrap=True)
     for row in rows:
         table.add_row(
             row["task"],
             f"{row['successes']}/{row['episodes']}",
-            f"{row['success_low']:.0%} .. {row['success_high']:.0%}",
+            f"{row['success_low']:.0%}..{row['success_high']:.0%}",
             f"{row['expert_rate']:.0%}",
-            f"{row['inference_ms_p50']:.0f} / {row['inference_ms_p95']:.0f}",
-            f"{row['seam_jump_mean_m_s']:.3f} / {row['seam_jump_max_m_s']:.3f}",
+            f"{row['inference_ms_p50']:.0f}/{row['inference_ms_p95']:.0f}",
+            f"{100 * row['seam_jump_mean_m_s']:.1f}/{100 * row['seam_jump_max_m_s']:.1f}",
         )
     return table
 
