@@ -5,6 +5,8 @@ This module knows NumPy alone, so that a robot without torch can run controllers
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
@@ -113,7 +115,7 @@ class PolicySpec:
     replan_rows: a new chunk is wanted after at most so many executed rows.
     stages: names of the separate stages; an offloaded request may leave after any but the last.
     widths: activation widths that the policy really executes; others run at the next wider one.
-    checkpoint_hash: SHA-256 of the weights; edge and cloud compare it.
+    checkpoint_hash: SHA-256 of the weights; see ``identity``.
     """
 
     name: str
@@ -127,6 +129,15 @@ class PolicySpec:
     stages: tuple[str, ...] = ()
     widths: tuple[int, ...] = (16,)
     checkpoint_hash: str = ""
+
+    @property
+    def identity(self) -> str:
+        """What edge and cloud compare: the checkpoint's hash, or without one the hash of what
+        the policy takes and gives, so that no other columns reach the arm."""
+        if self.checkpoint_hash:
+            return self.checkpoint_hash
+        described = repr(dataclasses.replace(self, widths=(), stages=()))
+        return hashlib.sha256(described.encode()).hexdigest()
 
     def __post_init__(self) -> None:
         if self.horizon < 1 or not 0 < self.replan_rows <= self.horizon:

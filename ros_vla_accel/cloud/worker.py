@@ -235,11 +235,11 @@ class Worker:
     def _welcome(self, session: str) -> Welcome:
         spec = self._policy.spec
         return Welcome(
-            session, self._id, spec.name, spec.checkpoint_hash, tuple(spec.stages), spec.widths
+            session, self._id, spec.name, spec.identity, tuple(spec.stages), spec.widths
         )
 
     def _enqueue(self, job: _Job) -> None:
-        ours = self._policy.spec.checkpoint_hash
+        ours = self._policy.spec.identity
         if job.header.policy_hash != ours:
             self._count["refused"] += 1
             text = (

@@ -38,7 +38,7 @@ def main(argv: list[str]) -> int:
         _limit_threads(arguments.threads)
         worker = Worker(policy, arguments.bind, insecure_any=arguments.insecure_any)
         ready.set()
-        return _serve(worker, policy.spec.name, policy.spec.checkpoint_hash, interrupted)
+        return _serve(worker, policy.spec.name, policy.spec.identity, interrupted)
     except (PolicyLoadError, WorkerError, ValueError) as error:
         logger.error("%s", error)
         return 1
@@ -100,9 +100,9 @@ def _limit_threads(threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
-def _serve(worker: Worker, name: str, checkpoint_hash: str, interrupted: threading.Event) -> int:
+def _serve(worker: Worker, name: str, identity: str, interrupted: threading.Event) -> int:
     worker.start()
-    logger.info("ready on %s policy %s hash %s", worker.endpoint, name, checkpoint_hash or "none")
+    logger.info("ready on %s policy %s hash %s", worker.endpoint, name, identity)
     interrupted.wait()
     logger.info("stopping: %s", worker.stats())
     if not worker.stop():

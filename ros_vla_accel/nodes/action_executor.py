@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from rcl_interfaces.msg import SetParametersResult
+from rclpy.duration import Duration
 
 from ros_vla_accel.contracts import SCHEMA_VERSION
 from ros_vla_accel.control.executor import Executor, ExecutorConfig, State, Tick
@@ -56,6 +56,11 @@ class CommandWriter:
                 message.header.frame_id = self._robot.commands[name].frame_id
             self._publishers[name].publish(message)
 
+    def flush(self) -> None:
+        """Waits shortly until the robot has what was written."""
+        for publisher in self._publishers.values():
+            publisher.wait_for_all_acked(Duration(seconds=0.2))
+
 
 class ActionExecutor(AccelNode):
     """Subscribes action_chunk and joint_states; publishes the robot's commands and executor_state.
@@ -63,6 +68,8 @@ class ActionExecutor(AccelNode):
     The control timer runs on the node's clock, so that it keeps pace with a simulator. A second
     timer on the steady clock notices when the first no longer fires, and holds.
     """
+
+    changeable = ("armed",)
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("action_executor", **kwargs)
@@ -85,7 +92,6 @@ class ActionExecutor(AccelNode):
         self.core: Executor | None = None
         self._tick: Tick | None = None
         self._bad_chunks = 0
-        self.add_on_set_parameters_callback(self._on_parameters)
 
     def _setup(self) -> None:
         robot = self.load_robot()
@@ -107,24 +113,36 @@ class ActionExecutor(AccelNode):
 
     def _start(self) -> None:
         self._watchdog.feed(time.monotonic_ns())
-        armed = self.core.armed if self.core else False
-        self.get_logger().info(
-            "armed" if armed else "disarmed: no command leaves; set armed:=true"
-        )
+        self._arm(bool(self.get_parameter("armed").value))
 
     def _stop(self) -> None:
         """Brings the arm to rest before the node falls silent."""
-        assert self.core is not None
         self.core.arm(False)
         for _ in range(self.core.config.hold_ticks):
             self._publish(self.core.tick(self.now_ns(), self._joints.buffer.newest))
+            time.sleep(self.core.config.period_s)
+        self._writer.flush()
 
-    def _on_parameters(self, parameters: Sequence[Any]) -> SetParametersResult:
-        for parameter in parameters:
-            if parameter.name == "armed" and self.core is not None:
-                self.core.arm(bool(parameter.value))
-                self.get_logger().info("armed" if parameter.value else "disarmed")
-        return SetParametersResult(successful=True)
+    def _teardown(self) -> None:
+        # Its default is the robot's, and the next configure may name another robot.
+        if self.has_parameter("armed"):
+            self.undeclare_parameter("armed")
+
+    def _on_failure(self, text: str) -> None:
+        if self.active:
+            tick = self.core.halt(self.now_ns(), text)
+            if tick.send:
+                self._writer.write(tick.command)
+
+    def _on_change(self, name: str, value: Any) -> None:
+        if self.active:
+            self._arm(bool(value))
+
+    def _arm(self, armed: bool) -> None:
+        self.core.arm(armed)
+        self.get_logger().info(
+            "armed" if armed else "disarmed: no command leaves; set armed:=true"
+        )
 
     def _on_chunk(self, msg: ActionChunk) -> None:
         if not self.active:

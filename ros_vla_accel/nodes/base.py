@@ -5,15 +5,18 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from rcl_interfaces.msg import ParameterDescriptor
+from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
 from rclpy.clock import Clock, ClockType
+from rclpy.exceptions import ParameterException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.logging import get_logger
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 
@@ -34,30 +37,43 @@ CHUNK_QOS = QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE)
 STEADY = Clock(clock_type=ClockType.STEADY_TIME)
 """Liveness is measured on this clock: a stopped /clock cannot freeze it."""
 
+FAILURE_SHOWN_S = 5.0
+"""How long /diagnostics shows that a callback failed."""
+
 
 class AccelNode(LifecycleNode):
     """A lifecycle node with ``_setup``, ``_start``, ``_stop`` and ``_teardown`` hooks.
 
     ``_setup`` creates everything (configure), ``_start`` and ``_stop`` run at (de)activation and
-    ``_teardown`` undoes ``_setup``. A hook that raises ValueError, OSError or ImportError fails
-    the transition with its text as the error, and the node stays where it was.
+    ``_teardown`` undoes ``_setup``. Whatever ``_setup`` raises fails the transition with its text
+    as the error, and the node stays unconfigured. Whatever a callback raises is logged and
+    reported, and ``_on_failure`` is called: in a composed process one node's defect must not end
+    the executor.
 
-    joints: the process's own reader of joint_states, if nodes are composed.
+    Parameters are read at configure; a change while configured is refused, except of those in
+    ``changeable``. joints: the process's own reader of joint_states, if nodes are composed.
     """
+
+    changeable: tuple[str, ...] = ()
 
     def __init__(self, name: str, joints: JointInput | None = None, **kwargs: Any) -> None:
         super().__init__(name, **kwargs)
         self.active = False
         self._shared_joints = joints
+        self._declared: set[str] = set()
         self._entities: list[tuple[Callable[[Any], object], Any]] = []
         self.declare("autostart", True, "configure and activate at start")
         self.declare("robot", "metaworld_sawyer", "robot YAML: a path, or a name in config/robots")
+        self._configured = False
+        self.failure: tuple[float, str] | None = None
+        self.add_on_set_parameters_callback(self._check_parameters)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._reported: tuple[int, str] | None = None
         self.create_timer(1.0, self._report, clock=STEADY)
 
     def declare(self, name: str, default: Any, description: str) -> Any:
         """Declares a parameter once and returns its value."""
+        self._declared.add(name)
         if not self.has_parameter(name):
             self.declare_parameter(name, default, ParameterDescriptor(description=description))
         return self.get_parameter(name).value
@@ -74,9 +90,19 @@ class AccelNode(LifecycleNode):
         self._shared_joints = joints
 
     def joint_input(self, robot: RobotConfig) -> JointInput:
-        """The one shared in this process, or one of this node's own."""
-        if self._shared_joints is not None:
-            return self._shared_joints
+        """The one shared in this process, or one of this node's own.
+
+        Raises ValueError when the shared one reads other joints than ``robot`` names.
+        """
+        shared = self._shared_joints
+        if shared is not None:
+            for key in ("joint_states", "joint_names"):
+                if getattr(shared.robot, key) != getattr(robot, key):
+                    raise ValueError(
+                        f"this process reads the joints of robot '{shared.robot.name}', but "
+                        f"'{robot.name}' has other {key}; give all nodes one robot and restart"
+                    )
+            return shared
         joints = JointInput(self, robot)
         self._keep(self.destroy_subscription, joints.subscription)
         return joints
@@ -84,7 +110,8 @@ class AccelNode(LifecycleNode):
     # What _setup creates through these is destroyed before _teardown.
 
     def subscribe(self, kind: type, topic: str, callback: Callable[[Any], None], qos: Any) -> None:
-        self._keep(self.destroy_subscription, self.create_subscription(kind, topic, callback, qos))
+        subscription = self.create_subscription(kind, topic, self.guarded(callback), qos)
+        self._keep(self.destroy_subscription, subscription)
 
     def publisher(self, kind: type, topic: str, qos: Any) -> Any:
         """A lifecycle publisher: silent while the node is inactive."""
@@ -94,7 +121,50 @@ class AccelNode(LifecycleNode):
 
     def every(self, period_s: float, callback: Callable[[], None], clock: Any = None) -> None:
         """A timer on the node's clock, or on the given one."""
-        self._keep(self.destroy_timer, self.create_timer(period_s, callback, clock=clock))
+        timer = self.create_timer(period_s, self.guarded(callback), clock=clock)
+        self._keep(self.destroy_timer, timer)
+
+    def listen(self, joints: JointInput, listener: Callable[[Any], None]) -> None:
+        """Calls ``listener`` with each sample of ``joints``."""
+        guarded = self.guarded(listener)
+        joints.listen(guarded)
+        self._keep(joints.forget, guarded)
+
+    def guarded(self, callback: Callable[..., None]) -> Callable[..., None]:
+        """The callback, with what it raises reported instead of ending the process."""
+
+        def call(*args: Any) -> None:
+            try:
+                callback(*args)
+            except Exception as error:
+                text = f"{type(error).__name__}: {error}"
+                self.failure = (time.monotonic(), text)
+                self.get_logger().error(
+                    f"{callback.__name__} failed: {text}", throttle_duration_sec=5.0
+                )
+                self._on_failure(text)
+
+        return call
+
+    def _on_failure(self, text: str) -> None:
+        """Called after a callback raised."""
+
+    def _on_change(self, name: str, value: Any) -> None:
+        """Called when a parameter in ``changeable`` was set."""
+
+    def _check_parameters(self, parameters: Sequence[Any]) -> SetParametersResult:
+        for parameter in parameters:
+            name = parameter.name
+            if self._configured and name in self._declared and name not in self.changeable:
+                return SetParametersResult(
+                    successful=False,
+                    reason=f"'{name}' is read at configure; deactivate and clean up first",
+                )
+        if self._configured:
+            for parameter in parameters:
+                if parameter.name in self.changeable:
+                    self._on_change(parameter.name, parameter.value)
+        return SetParametersResult(successful=True)
 
     def _keep(self, destroy: Callable[[Any], object], entity: Any) -> Any:
         self._entities.append((destroy, entity))
@@ -121,10 +191,11 @@ class AccelNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         try:
             self._setup()
-        except (ValueError, OSError, ImportError, AttributeError) as error:
+        except Exception as error:  # Parameters and robot YAMLs are a user's; any may be wrong.
             self.get_logger().error(f"configure failed: {error}")
             self._release()
             return TransitionCallbackReturn.FAILURE
+        self._configured = True
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -146,9 +217,14 @@ class AccelNode(LifecycleNode):
         self._release()
         return super().on_shutdown(state)
 
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._halt()
+        self._release()
+        return TransitionCallbackReturn.SUCCESS
+
     def _halt(self) -> None:
         if self.active:
-            self._stop()
+            self.guarded(self._stop)()
             self.active = False
 
     def _release(self) -> None:
@@ -156,6 +232,7 @@ class AccelNode(LifecycleNode):
             destroy, entity = self._entities.pop()
             destroy(entity)
         self._teardown()
+        self._configured = False
 
     def autostart(self) -> bool:
         """Configures and activates if the parameter says so; False when a transition failed."""
@@ -173,6 +250,8 @@ class AccelNode(LifecycleNode):
 
     def _report(self) -> None:
         level, message, values = self.diagnosis() if self.active else (self.OK, "inactive", {})
+        if self.failure is not None and time.monotonic() - self.failure[0] < FAILURE_SHOWN_S:
+            level, message = self.ERROR, f"a callback failed: {self.failure[1]}"
         if (level, message) != self._reported:
             # rclpy ties a severity to the line of the call, so each has a line of its own.
             if level == self.ERROR:
@@ -213,6 +292,10 @@ def run_nodes(make: Callable[[], Sequence[AccelNode]], args: Sequence[str] | Non
             return 1
         while not stop.is_set() and rclpy.ok():
             executor.spin_once(timeout_sec=0.1)
+    except (ParameterException, ValueError, OSError) as error:
+        hint = "; a double is written 1.0" if isinstance(error, ParameterException) else ""
+        get_logger("ros_vla_accel").fatal(f"{error}{hint}")
+        return 1
     finally:
         for node in nodes:
             node.close()

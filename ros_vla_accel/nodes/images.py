@@ -46,7 +46,10 @@ def decode_compressed(data: np.ndarray | bytes) -> np.ndarray:
     buffer = (
         np.frombuffer(data, np.uint8) if isinstance(data, bytes) else np.asarray(data, np.uint8)
     )
-    image = cv2.imdecode(buffer, cv2.IMREAD_COLOR) if buffer.size else None
+    try:
+        image = cv2.imdecode(buffer, cv2.IMREAD_COLOR) if buffer.size else None
+    except cv2.error as error:
+        raise ImageError(f"OpenCV cannot decode it: {error!s:.200}") from None
     if image is None:
         raise ImageError(f"{buffer.size} bytes are neither JPEG nor PNG")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

@@ -58,13 +58,9 @@ class QuantizationController(AccelNode):
         self._commands = self.publisher(PrecisionCommand, "precision", STATE_QOS)
         self.subscribe(String, "robot_description", self._on_description, STATE_QOS)
         self._joints = self.joint_input(self._robot)
-        self._joints.listen(self._on_sample)
+        self.listen(self._joints, self._on_sample)
         self.every(0.1, self._watch, clock=STEADY)
         self.every(1.0, self._publish, clock=STEADY)
-
-    def _teardown(self) -> None:
-        if hasattr(self, "_joints"):
-            self._joints.forget(self._on_sample)
 
     def _on_description(self, msg: String) -> None:
         if self._source == "joint":

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields, replace
+from dataclasses import fields
 from functools import partial
 from typing import Any
 
@@ -16,7 +15,13 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 
 from ros_vla_accel.cloud.codec import encode_observation, request_header
-from ros_vla_accel.contracts import SCHEMA_VERSION, InferenceRequest, Observation, Policy
+from ros_vla_accel.contracts import (
+    ACTIVATION_BITS,
+    SCHEMA_VERSION,
+    InferenceRequest,
+    Observation,
+    Policy,
+)
 from ros_vla_accel.contracts import ActionChunk as Chunk
 from ros_vla_accel.msg import (
     ActionChunk,
@@ -35,6 +40,7 @@ from ros_vla_accel.nodes.convert import (
     to_stamp,
 )
 from ros_vla_accel.nodes.observer import InputError, Observer, ObserverConfig
+from ros_vla_accel.nodes.policy_runner import PolicyRunner
 from ros_vla_accel.partition.route import Decision, Route
 from ros_vla_accel.partition.scheduler import (
     RequestScheduler,
@@ -43,9 +49,10 @@ from ros_vla_accel.partition.scheduler import (
     StartEdge,
     Stop,
 )
-from ros_vla_accel.policies.loader import load_policy
 
 POLL_S = 0.02
+HANGING_S = 2.0
+"""An inference that takes longer is reported while it runs."""
 
 
 class VlaPolicy(AccelNode):
@@ -54,7 +61,7 @@ class VlaPolicy(AccelNode):
 
     The scheduler decides when to infer and where. Observations are built and encoded on one
     thread; the policy is loaded and run on another, so that callbacks and ``get_state`` are
-    answered meanwhile. The width is latched when a forward pass starts.
+    answered meanwhile. The width is latched when a request is made.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -75,7 +82,6 @@ class VlaPolicy(AccelNode):
         self._input_problem = ""
         self._bits = 16
         self._executed_bits = 16
-        self._episode_of_policy = -1
         self._instruction = ""
         self._recent: dict[int, Chunk] = {}
         self._in_play = (0, 0)  # request id, executed rows
@@ -83,7 +89,6 @@ class VlaPolicy(AccelNode):
         self._bytes_sent = 0
         self._dropped = 0
         self._observing = ThreadPoolExecutor(1, "observe")
-        self._inferring = ThreadPoolExecutor(1, "infer")
         self._joints = self.joint_input(self._robot)
         self._chunks = self.publisher(ActionChunk, "action_chunk", CHUNK_QOS)
         self._requests = self.publisher(InferenceRequestMsg, "inference_request", CHUNK_QOS)
@@ -99,86 +104,81 @@ class VlaPolicy(AccelNode):
         self.subscribe(ActionChunk, "action_chunk", self._on_chunk, CHUNK_QOS)
         self.every(POLL_S, self._poll, clock=STEADY)
         self.every(1.0, self._publish_stats, clock=STEADY)
-        self._inferring.submit(self._load)
+        self._runner = PolicyRunner(
+            self.get_parameter("policy").value,
+            self.get_parameter("policy_args").value,
+            self.get_parameter("threads").value,
+            self._on_loaded,
+            self._on_answer,
+            self._on_failed_answer,
+        )
+
+    def _stop(self) -> None:
+        """The arm comes to rest: what it would play on was decided by a policy now inactive."""
+        if self._scheduler is not None:
+            self._publish_stop(self._scheduler.stop())
 
     def _teardown(self) -> None:
-        for pool in ("_observing", "_inferring"):
-            if hasattr(self, pool):
-                getattr(self, pool).shutdown(wait=True, cancel_futures=True)
+        if hasattr(self, "_runner"):
+            self._runner.close()
+        if hasattr(self, "_observing"):
+            self._observing.shutdown(wait=False, cancel_futures=True)
         self._policy = None
 
     # The policy's own thread
 
-    def _load(self) -> None:
-        name = self.get_parameter("policy").value
-        started_s = time.monotonic()
-        try:
-            policy = load_policy(name, self.get_parameter("policy_args").value or {})
-            self._robot.check(policy.spec)
-        except Exception as error:  # A user's factory may raise anything; the node reports it.
-            self._problem = f"policy '{name}' not loaded: {error}"
-            return
-        if "torch" in sys.modules:
-            # OpenMP keeps the number per calling thread, so it is set on this one.
-            sys.modules["torch"].set_num_threads(self.get_parameter("threads").value)
+    def _on_loaded(self, policy: Policy) -> None:
+        self._robot.check(policy.spec)
         config = ObserverConfig(
             **{item.name: self.get_parameter(item.name).value for item in fields(ObserverConfig)}
         )
-        self._scheduler = RequestScheduler(SchedulerConfig.of_policy(policy.spec))
-        self._scheduler.on_instruction(self._instruction)
         self._observer = Observer(policy.spec, self._robot, self._joints.buffer, config)
-        self._policy = policy
+        self._scheduler = RequestScheduler(SchedulerConfig.of_policy(policy.spec))
         self._problem = ""
+        self._policy = policy
         if tuple(policy.spec.widths) == (16,):
             self.get_logger().info(
                 "this policy has no quantized layers: all activation widths run at full precision"
             )
-        self.get_logger().info(
-            f"policy {policy.spec.name} ({policy.spec.checkpoint_hash[:12]}) ready "
-            f"in {time.monotonic() - started_s:.1f} s"
-        )
+        self.get_logger().info(f"policy {policy.spec.name} ({policy.spec.identity[:12]}) ready")
 
-    def _infer(self, order: StartEdge, observation: Observation) -> None:
-        if self._episode_of_policy != order.episode_id:
-            self._policy.reset(order.episode_id)
-            self._episode_of_policy = order.episode_id
-        request = self._request(order, observation)
-        started_s = time.monotonic()
-        try:
-            chunk = self._policy.infer([request])[0]
-        except Exception as error:  # A user's policy may raise anything; the arm then holds.
-            self._fail(order, f"policy raised {type(error).__name__}: {error}")
-            return
-        self._last_s = time.monotonic() - started_s
-        timings_s = {**chunk.timings_s, "total": self._last_s}
-        chunk = replace(chunk, source="edge", timings_s=timings_s)
+    def _on_answer(self, chunk: Chunk, seconds: float) -> None:
+        self._last_s = seconds
         self._executed_bits = chunk.activation_bits
         self._problem = ""
-        if self._scheduler.on_edge_done(order.request_id, self.now_ns()) and self.active:
+        if self._scheduler.on_edge_done(chunk.request_id, self.now_ns()) and self.active:
             self._chunks.publish(chunk_to_msg(chunk))
         self._publish_stats()
+
+    def _on_failed_answer(self, request: InferenceRequest | None, problem: str) -> None:
+        self._problem = problem
+        self.get_logger().error(problem, throttle_duration_sec=5.0)
+        if request is not None:
+            self._scheduler.on_edge_done(request.request_id, self.now_ns(), ok=False)
 
     # The observations' thread
 
     def _observe(self, order: StartEdge | StartCloud) -> None:
         try:
             observation = self._observer.observe(self._instruction, self.now_ns())
+            request = self._request(order, observation)
+            if isinstance(order, StartEdge):
+                self._runner.infer(request)
+            else:
+                self._send(order, request)
         except InputError as error:
             self._dropped += 1
             self._fail(order, str(error))
-            return
-        if isinstance(order, StartEdge):
-            self._inferring.submit(self._infer, order, observation)
-            return
-        try:
-            tensors, data = encode_observation(
-                observation, order.encoding, self.get_parameter("jpeg_quality").value
-            )
-            request = self._request(order, observation)
-            header = request_header(request, tensors, self._policy.spec.checkpoint_hash)
-        except ValueError as error:
-            self._fail(order, f"request not encoded: {error}")
-            return
+        except Exception as error:  # Not reported, it would leave the request open for ever.
+            self._fail(order, f"no request made: {type(error).__name__}: {error}")
+
+    def _send(self, order: StartCloud, request: InferenceRequest) -> None:
+        if order.cut != "observation":
+            raise ValueError(f"cut '{order.cut}' is not supported; set `cut: observation`")
+        tensors, data = encode_observation(
+            request.observation, order.encoding, self.get_parameter("jpeg_quality").value
+        )
+        header = request_header(request, tensors, self._policy.spec.identity)
         self._bytes_sent += len(data)
         self._requests.publish(request_to_msg(header, order.deadline_ns, data))
 
@@ -213,16 +213,17 @@ class VlaPolicy(AccelNode):
 
     def _on_instruction(self, msg: String) -> None:
         self._instruction = msg.data.strip()
-        if self._scheduler is not None and self._scheduler.on_instruction(self._instruction):
-            self.get_logger().info(f"instruction: '{self._instruction}'")
-            self._poll()
+        self._poll()
 
     def _on_precision(self, msg: PrecisionCommand) -> None:
-        self._bits = int(msg.activation_bits)
+        if msg.schema_version == SCHEMA_VERSION and msg.activation_bits in ACTIVATION_BITS:
+            self._bits = int(msg.activation_bits)
 
     def _on_decision(self, msg: PartitionDecision) -> None:
         if self._scheduler is None or msg.schema_version != SCHEMA_VERSION:
             return
+        if not 0 < msg.deadline_s < 60:
+            raise ValueError(f"partition_decision has deadline_s {msg.deadline_s}")
         self._scheduler.on_decision(
             Decision(
                 route=Route(msg.route),
@@ -236,9 +237,9 @@ class VlaPolicy(AccelNode):
         )
 
     def _on_executor_state(self, msg: ExecutorState) -> None:
-        self._in_play = (int(msg.request_id), int(msg.executed_rows))
-        if self._scheduler is None:
+        if self._scheduler is None or msg.schema_version != SCHEMA_VERSION:
             return
+        self._in_play = (int(msg.request_id), int(msg.executed_rows))
         self._scheduler.on_executor_state(
             time.monotonic_ns(),
             int(msg.episode_id),
@@ -264,6 +265,9 @@ class VlaPolicy(AccelNode):
     def _poll(self) -> None:
         if not self.active or self._policy is None:
             return
+        # Here, on the callbacks' thread: an instruction may come while the policy is loading.
+        if self._scheduler.on_instruction(self._instruction):
+            self.get_logger().info(f"instruction: '{self._instruction}'")
         now_ns = self.now_ns()
         observation_ns = None
         self._input_problem = ""
@@ -274,23 +278,23 @@ class VlaPolicy(AccelNode):
                 self._input_problem = str(error)
         while order := self._scheduler.poll(now_ns, time.monotonic_ns(), observation_ns):
             if isinstance(order, Stop):
-                self._publish_stop(order, now_ns)
+                self._publish_stop(order)
             else:
                 self._observing.submit(self._observe, order)
 
-    def _publish_stop(self, order: Stop, now_ns: int) -> None:
-        period_s = self._policy.spec.period_s
-        rows = np.zeros((0, len(self._policy.spec.action_names)), np.float32)
-        self._chunks.publish(
-            chunk_to_msg(
-                Chunk(rows, period_s, now_ns, order.request_id, order.episode_id, source="stop")
-            )
-        )
+    def _publish_stop(self, order: Stop) -> None:
+        spec = self._policy.spec
+        rows = np.zeros((0, len(spec.action_names)), np.float32)
+        ids = (order.request_id, order.episode_id)
+        stop = Chunk(rows, spec.period_s, self.now_ns(), *ids, source="stop")
+        self._chunks.publish(chunk_to_msg(stop))
 
     def _status(self) -> str:
         problem = self._problem or self._input_problem
         if problem or self._scheduler is None:
             return problem
+        if self._runner.busy_s > HANGING_S:
+            return f"an edge inference has been running for {self._runner.busy_s:.0f} s"
         return self._scheduler.status(time.monotonic_ns())
 
     def _publish_stats(self) -> None:

@@ -132,12 +132,13 @@ class RequestScheduler:
         with self._lock:
             if chunk.source != "cloud" or chunk.episode_id != self.episode_id:
                 return
+            # What the executor drops is no answer: nonsense, or from before a clock reset.
+            ahead = chunk.stamp_ns > now_ns + self._period_ns
+            if ahead or not chunk.horizon or not np.isfinite(chunk.actions).all():
+                self.on_cloud_failed(chunk.request_id)
+                return
             cloud = self._cloud
             if cloud is not None and chunk.request_id == cloud.request_id:
-                if not chunk.horizon or not np.isfinite(chunk.actions).all():
-                    # The executor drops it: no answer, and none will come.
-                    self.on_cloud_failed(chunk.request_id)
-                    return
                 self._cloud = None
                 self.counts["late" if now_ns > cloud.deadline_ns else "replies_cloud"] += 1
             else:
@@ -198,6 +199,11 @@ class RequestScheduler:
             return (
                 self._choose(now_ns, steady_ns, observation_ns, covered_ns, why) if why else None
             )
+
+    def stop(self) -> Stop:
+        """A stop for the present episode, when inference ends though the instruction stands."""
+        with self._lock:
+            return Stop(self._next_request_id(), self.episode_id)
 
     def status(self, steady_ns: int) -> str:
         """ "ok", or why inference is stopped or slowed."""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import time
+
 import numpy as np
 
 from ros_vla_accel.contracts import ActionChunk, CameraSpec, PolicySpec
 
 
 class ArmPolicy:
+    """fail: what to do wrong: "raise", "reset", "shape", "list" or "hang"."""
+
     def __init__(self, fail: str = "") -> None:
         self.spec = PolicySpec(
             name="arm_policy",
@@ -21,12 +26,20 @@ class ArmPolicy:
         self._fail = fail
 
     def reset(self, episode_id: int) -> None:
-        pass
+        if self._fail == "reset":
+            raise RuntimeError("out of memory")
 
     def infer(self, requests):
-        if self._fail:
-            raise RuntimeError(self._fail)
-        return [self._answer(request) for request in requests]
+        if self._fail == "raise":
+            raise RuntimeError("out of memory")
+        if self._fail == "hang":
+            time.sleep(6)
+        answers = [self._answer(request) for request in requests]
+        if self._fail == "shape":
+            return [dataclasses.replace(answers[0], actions=answers[0].actions[:, :2])]
+        if self._fail == "list":
+            return [dataclasses.replace(answers[0], actions=answers[0].actions.tolist())]
+        return answers
 
     def _answer(self, request) -> ActionChunk:
         seen = request.observation

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import defaultdict
 from collections.abc import Callable
@@ -14,8 +15,9 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-ROOT = Path(__file__).parents[2]
 DOMAIN = 43
+
+sys.path.insert(0, str(Path(__file__).parent))  # arm_policy, as a user's module would be found
 
 
 class Bench:

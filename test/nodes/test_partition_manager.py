@@ -1,7 +1,6 @@
 """The partition manager relays requests to a real worker, and falls back to the edge without."""
 
-from pathlib import Path
-
+import arm_policy
 import numpy as np
 import pytest
 
@@ -39,7 +38,11 @@ class Policy:
         }
         observation = Observation(images, np.ones(7, np.float32), "close it", now_ns)
         tensors, data = encode_observation(observation, "jpeg")
-        header = request_header(Request(observation, request_id, episode_id=5), tensors, "")
+        header = request_header(
+            Request(observation, request_id, episode_id=5),
+            tensors,
+            arm_policy.make().spec.identity,
+        )
         return request_to_msg(header, now_ns + round(timeout_s * 1e9), data)
 
     def send(self, message: InferenceRequest) -> None:
@@ -47,10 +50,7 @@ class Policy:
 
 
 @pytest.fixture
-def worker(monkeypatch):
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))
-    import arm_policy
-
+def worker():
     worker = Worker(arm_policy.make())
     worker.start()
     yield worker
@@ -76,8 +76,6 @@ def test_a_lost_worker_means_edge_and_its_return_is_noticed(bench, worker):
     policy.until_route(CLOUD)
     worker.stop()
     policy.until_route(EDGE)
-    import arm_policy
-
     again = Worker(arm_policy.make(), worker.endpoint)
     again.start()
     try:

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from rclpy.parameter import Parameter
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import String
@@ -27,7 +28,7 @@ class Robot:
         self._bench, probe = bench, bench.probe
         self.grey = {"corner2": 255, "gripperPOV": 0}
         self.encoding, self.size, self.cut_bytes, self.age_s = "rgb8", 64, 0, 0.0
-        self.compressed = False
+        self.compressed = self.giant = False
         self.position = [0.5] * len(NAMES)
         self._images = {
             camera: probe.create_publisher(
@@ -65,7 +66,11 @@ class Robot:
             self._images[camera].publish(msg)
             if self.compressed and camera == "corner2":
                 jpeg = CompressedImage(format="jpeg")
-                jpeg.data = cv2.imencode(".jpg", pixels)[1].tobytes()
+                content = bytearray(cv2.imencode(".jpg", pixels)[1].tobytes())
+                if self.giant:  # The start-of-frame marker, then precision, height and width.
+                    frame = content.index(b"\xff\xc0")
+                    content[frame + 5 : frame + 9] = b"\xff\xff\xff\xff"
+                jpeg.data = bytes(content)
                 jpeg.header.stamp = stamp
                 self._jpeg.publish(jpeg)
 
@@ -99,8 +104,7 @@ class Robot:
 
 
 @pytest.fixture
-def robot(bench, monkeypatch):
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+def robot(bench):
     return Robot(bench)
 
 
@@ -195,14 +199,63 @@ def test_a_camera_may_be_compressed(bench, robot, tmp_path):
     np.testing.assert_allclose(robot.until_chunk().actions[0, 0], 0.1, atol=1e-3)
 
 
-def test_a_policy_that_raises_is_reported_and_the_node_lives(bench, robot, tmp_path):
+@pytest.mark.parametrize(
+    ("fail", "text"),
+    [
+        ("raise", "policy raised RuntimeError: out of memory"),
+        ("reset", "policy raised RuntimeError: out of memory"),
+        ("shape", "actions have shape (16, 2), the spec says (16, 4)"),
+        ("list", "expected an ActionChunk with an array of actions"),
+        ("hang", "an edge inference has been running for"),
+    ],
+)
+def test_a_policy_that_misbehaves_is_reported_and_the_node_lives(
+    bench, robot, tmp_path, fail, text
+):
     arguments = tmp_path / "args.yaml"
-    arguments.write_text("fail: out of memory")
+    arguments.write_text(f"fail: {fail}")
     node = start(bench, policy_args=str(arguments))
     robot.instruct("close it")
-    robot.until_status("policy raised RuntimeError: out of memory")
+    robot.until_status(text)
     assert node.active
     assert robot.chunks == []
+
+
+def test_after_an_image_that_opencv_refuses_inference_goes_on(bench, robot, tmp_path):
+    content = yaml.safe_load(ROBOT.read_text())
+    content["cameras"]["corner2"] = "corner2/compressed"
+    path = tmp_path / "robot.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    robot.compressed, robot.giant = True, True
+    start(bench, robot=str(path))
+    robot.instruct("close it")
+    robot.until_status("camera 'corner2'")
+    robot.giant = False
+    robot.until_chunk()
+
+
+def test_deactivating_the_policy_stops_the_arm(bench, robot):
+    node = start(bench)
+    robot.instruct("close it")
+    robot.until_chunk(lambda c: c.horizon > 0)
+    node.trigger_deactivate()
+    assert robot.until_chunk(lambda c: c.source == "stop").horizon == 0
+
+
+def test_decisions_that_make_no_sense_are_reported_and_the_node_goes_on(bench, robot):
+    node = start(bench)
+    robot.until_status("no instruction")
+    robot.decide_cloud(deadline_s=float("inf"))
+    bench.until(lambda: node.failure and "deadline_s inf" in node.failure[1])
+    robot.instruct("close it")
+    robot.until_chunk(lambda c: c.horizon > 0)
+
+
+def test_a_parameter_that_is_read_at_configure_cannot_change_later(bench, robot):
+    node = start(bench)
+    (result,) = node.set_parameters([Parameter("policy", value="other:make")])
+    assert not result.successful
+    assert "clean up first" in result.reason
 
 
 def test_a_policy_that_cannot_be_loaded_is_named(bench, robot):
