@@ -2,6 +2,12 @@
 
 `install` makes ``import rclpy`` and the message packages (``sensor_msgs.msg``, ...) work in this
 process; nodes on other machines or in other processes see ordinary ROS 2 topics.
+
+Limits: services (so ``ros2 param`` and ``ros2 lifecycle``) are reached from rmw_cyclonedds only.
+By default discovery stays on this machine, and a real ROS 2 on it must do the same
+(``ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST``) to see these nodes. ROS 2 Humble lists the nodes
+if ``ROS_VLA_ACCEL_GID_BYTES=24``. Actions, content filters, QoS overrides and events other than
+incompatible QoS are missing; using one raises NotImplementedError. ``wstring`` is not supported.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def test_topics_parameters_and_services_cross_processes(
     assert ros.until(answered)
     assert received[0] == "got-it"
     assert ros.call(Trigger, "/far/echo/ping", Trigger.Request()).message == "/far/echo"
-    assert ("echo", "/far") in node.get_node_names_and_namespaces()
+    assert ros.until(lambda: ("echo", "/far") in node.get_node_names_and_namespaces())
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from typing import Any
 
 from cyclonedds.builtin import (
@@ -57,30 +58,37 @@ class Graph:
         self._gid_size = definition(self._gid_class._definition.name).fields[0].size
         self._nodes: dict[str, tuple[set[bytes], set[bytes]]] = {}
         self._lock = threading.Lock()
-        hashed = f"typehash={type_hash(self._info)};".encode()
-        reliable = (
-            Policy.Reliability.Reliable(library.INFINITY),
-            Policy.Durability.TransientLocal,
-            Policy.DataRepresentation(use_cdrv0_representation=True),
-            Policy.Userdata(hashed),
-        )
-        kind = message_type(self._info)
         self._writer: Endpoint = self.participant.writer(
-            TOPIC, kind, Qos(*reliable, Policy.History.KeepLast(1))
+            TOPIC, message_type(self._info), self._qos(Policy.History.KeepLast(1))
         )
-        self._reader: Endpoint = self.participant.reader(
-            TOPIC, kind, Qos(*reliable, Policy.History.KeepAll)
-        )
-        self._others: dict[bytes, Any] = {}
-        self._publications = BuiltinDataReader(
-            self.participant.entity, BuiltinTopicDcpsPublication
-        )
-        self._subscriptions = BuiltinDataReader(
-            self.participant.entity, BuiltinTopicDcpsSubscription
-        )
+        self._others: dict[int, Any] = {}
 
     def close(self) -> None:
         self.participant.close()
+
+    def _qos(self, history: Any) -> Qos:
+        return Qos(
+            history,
+            Policy.Reliability.Reliable(library.INFINITY),
+            Policy.Durability.TransientLocal,
+            Policy.DataRepresentation(use_cdrv0_representation=True),
+            Policy.Userdata(f"typehash={type_hash(self._info)};".encode()),
+        )
+
+    # Readers are made when first asked, so that nothing piles up in nodes that never ask.
+
+    @cached_property
+    def _reader(self) -> Endpoint:
+        kind = message_type(self._info)
+        return self.participant.reader(TOPIC, kind, self._qos(Policy.History.KeepAll))
+
+    @cached_property
+    def _publications(self) -> Any:
+        return BuiltinDataReader(self.participant.entity, BuiltinTopicDcpsPublication)
+
+    @cached_property
+    def _subscriptions(self) -> Any:
+        return BuiltinDataReader(self.participant.entity, BuiltinTopicDcpsSubscription)
 
     # -- telling
 

@@ -239,10 +239,14 @@ class Executor:
                 # Still triggered, so it must leave the wait set, or waiting would not block.
                 self._waits.detach(entity.wait_handle)
                 continue
-            if (call := entity._take()) is None:
-                entity.callback_group.release(entity)
-                continue
-            return partial(self._call, entity, call), None
+            call = None
+            try:
+                call = entity._take()
+            finally:
+                if call is None:
+                    entity.callback_group.release(entity)
+            if call is not None:
+                return partial(self._call, entity, call), None
         return None, due
 
     def _unpark(self, entity: Any) -> None:
