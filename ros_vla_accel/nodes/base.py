@@ -20,7 +20,6 @@ from rclpy.logging import get_logger
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 
-from ros_vla_accel import middleware
 from ros_vla_accel.control.robot_config import RobotConfig, load_robot
 from ros_vla_accel.nodes.joint_input import JointInput
 from ros_vla_accel.resources import existing_path
@@ -284,7 +283,6 @@ def run_nodes(make: Callable[[], Sequence[AccelNode]], args: Sequence[str] | Non
     nodes: Sequence[AccelNode] = []
     try:
         nodes = make()
-        nodes[0].get_logger().info(f"middleware: {middleware.selected() or 'ros'}")
         executor = SingleThreadedExecutor()
         for node in nodes:
             executor.add_node(node)

@@ -75,6 +75,8 @@ def main(argv: Sequence[str]) -> int:
         return 1
     finally:
         executor.shutdown()
+        spinner.join(5.0)
+        operator.destroy_node()
         if recorder is not None:
             recorder.close()
             console.print(
@@ -155,7 +157,6 @@ def _run(
             lambda watch: watch.link is not None and watch.link.health == watch.link.HEALTHY,
             "the cloud worker",
         )
-    operator.watch.first_tick = None  # Before /clock ran, ticks came from the watchdog.
     results = []
     for task in options.tasks:
         result = TaskResult(task, instructions(task)[0])
@@ -203,6 +204,7 @@ def _do_task(
         10,
     )
     watch.frames = []
+    watch.begin_task()
     start_s = watch.status["time_s"]
     operator.instruct(result.instruction)
     live = Live(console=console, refresh_per_second=4) if not options.headless else None
@@ -222,5 +224,6 @@ def _do_task(
     finally:
         if live:
             live.stop()
+        watch.end_task()
         operator.instruct("")
         result.frames = list(watch.frames)

@@ -48,15 +48,32 @@ class Watch:
     bits: dict[int, int] = field(default_factory=dict)
     frames: list[tuple[float, np.ndarray]] = field(default_factory=list)
     real_time_factors: list[float] = field(default_factory=list)
-    first_tick: tuple[int, int] | None = None  # ticks, stamp
+    task_ticks: int = 0
+    task_s: float = 0.0
+    _mark: tuple[int, int] | None = None  # ticks and stamp at the start of the task
+
+    def begin_task(self) -> None:
+        """The control rate is that of the tasks: while a scene is reset, /clock stands still."""
+        self._mark = self._now()
+
+    def end_task(self) -> None:
+        if self._mark is not None:
+            (ticks, stamp_ns), (now_ticks, now_ns) = self._mark, self._now()
+            self.task_ticks += now_ticks - ticks
+            self.task_s += (now_ns - stamp_ns) * 1e-9
+            self._mark = None
+
+    def _now(self) -> tuple[int, int]:
+        assert self.executor is not None
+        return int(self.executor.ticks), to_ns(self.executor.header.stamp)
 
     def control_rate_hz(self) -> float:
-        """Control ticks per second of the node's clock."""
-        if self.executor is None or self.first_tick is None:
-            return float("nan")
-        ticks, stamp_ns = self.first_tick
-        seconds = (to_ns(self.executor.header.stamp) - stamp_ns) * 1e-9
-        return (self.executor.ticks - ticks) / seconds if seconds > 0 else float("nan")
+        """Control ticks per second of the node's clock, over the tasks so far; NaN before."""
+        ticks, seconds = self.task_ticks, self.task_s
+        if self._mark is not None:
+            (begun_ticks, begun_ns), (now_ticks, now_ns) = self._mark, self._now()
+            ticks, seconds = ticks + now_ticks - begun_ticks, seconds + (now_ns - begun_ns) * 1e-9
+        return ticks / seconds if seconds > 0 else float("nan")
 
 
 class DemoOperator(Node):
@@ -134,8 +151,6 @@ class DemoOperator(Node):
 
     def _on_executor(self, msg: ExecutorState) -> None:
         self.watch.executor = msg
-        if self.watch.first_tick is None:
-            self.watch.first_tick = (int(msg.ticks), to_ns(msg.header.stamp))
         self._note()
 
     def _on_inference(self, msg: InferenceStats) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from ros_vla_accel.cloud.client import CloudClient
 from ros_vla_accel.contracts import SCHEMA_VERSION
 from ros_vla_accel.contracts import ActionChunk as Chunk
+from ros_vla_accel.kinematics.joints import JointSample
 from ros_vla_accel.msg import (
     ActionChunk,
     InferenceRequest,
@@ -17,8 +18,10 @@ from ros_vla_accel.msg import (
 )
 from ros_vla_accel.nodes.base import CHUNK_QOS, STATE_QOS, STEADY, AccelNode, run_nodes
 from ros_vla_accel.nodes.convert import chunk_to_msg, header_from_msg, to_ns, to_stamp
+from ros_vla_accel.partition.dispatcher import Dispatcher
 from ros_vla_accel.partition.link import LinkState
 from ros_vla_accel.partition.route import RouteConfig, RouteDecider
+from ros_vla_accel.partition.triggers import TriggerConfig, Triggers, TriggerSignals
 
 _LINK_FIELDS = (
     "endpoint",
@@ -40,7 +43,8 @@ class PartitionManager(AccelNode):
     """Subscribes joint_states and inference_request; publishes
     partition_decision, action_chunk (from the cloud) and link_stats.
 
-    The ZeroMQ client has its own thread; nothing here waits for the network.
+    A decision is published five times per validity, and at once when a joint sample preempts the
+    running chunk. The ZeroMQ client has its own thread; nothing here waits for the network.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -49,6 +53,8 @@ class PartitionManager(AccelNode):
         for item in fields(RouteConfig):
             name = "route" if item.name == "mode" else item.name
             self.declare(name, item.default, "see config/edge.yaml")
+        for item in fields(TriggerConfig):
+            self.declare(item.name, item.default, "see config/edge.yaml")
         self._client: CloudClient | None = None
 
     def _setup(self) -> None:
@@ -56,7 +62,13 @@ class PartitionManager(AccelNode):
         config = RouteConfig(
             **{key: self.get_parameter(name).value for key, name in settings.items()}
         )
+        triggers = TriggerConfig(
+            **{item.name: self.get_parameter(item.name).value for item in fields(TriggerConfig)}
+        )
         self._decider = RouteDecider(config)
+        self._triggers = Triggers(triggers)
+        self._dispatcher = Dispatcher(triggers)
+        self._signals: TriggerSignals | None = None
         self._joints = self.joint_input(self.load_robot())
         self._refused = 0
         self._cloud_healthy = False
@@ -64,6 +76,7 @@ class PartitionManager(AccelNode):
         self._decisions = self.publisher(PartitionDecision, "partition_decision", STATE_QOS)
         self._stats = self.publisher(LinkStats, "link_stats", 10)
         self.subscribe(InferenceRequest, "inference_request", self._on_request, CHUNK_QOS)
+        self.listen(self._joints, self._on_sample)
         # On the steady clock, so that a decision is renewed often enough at any pace of /clock.
         self.every(config.validity_s / 5, self._decide, clock=STEADY)
         self.every(1.0, self._publish_stats, clock=STEADY)
@@ -96,6 +109,14 @@ class PartitionManager(AccelNode):
         if self.active:
             self._chunks.publish(chunk_to_msg(chunk))
 
+    def _on_sample(self, sample: JointSample) -> None:
+        if not self.active:
+            return
+        self._signals = self._triggers.update(sample)
+        preempt = self._dispatcher.update(self._signals)
+        if preempt and self._decider.preempt(self._client.health):
+            self._decide()
+
     def _decide(self) -> None:
         if not self.active:
             return
@@ -103,7 +124,7 @@ class PartitionManager(AccelNode):
         if (health is LinkState.HEALTHY) != self._cloud_healthy:
             self._cloud_healthy = health is LinkState.HEALTHY
             self.get_logger().info(f"cloud {health.name.lower()} {self._client.stats().reason}")
-        decision = self._decider.decide(self.now_ns(), health)
+        decision = self._decider.decide(self.now_ns(), health, self._signals)
         newest = self._joints.buffer.newest
         msg = PartitionDecision(
             schema_version=SCHEMA_VERSION,

@@ -6,13 +6,15 @@ import queue
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rclpy.qos import QoSProfile
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from ros_vla_accel.resources import share_path
+
+if TYPE_CHECKING:
+    from rclpy.qos import QoSProfile
 
 QUEUE_LENGTH = 512
 """Messages that wait for the disk; what comes on top is dropped and counted."""

@@ -67,11 +67,11 @@ class View(AccelNode):
     def _setup(self) -> None:
         robot = self.load_robot()
         host, port = self.get_parameter("host").value, self.get_parameter("port").value
-        self._context = foxglove.Context()
+        self._sinks = foxglove.Context()
         self._store = typestore()
         try:
             self._server = foxglove.start_server(
-                name="ros_vla_accel", host=host, port=port, context=self._context
+                name="ros_vla_accel", host=host, port=port, context=self._sinks
             )
         except Exception as error:  # foxglove raises its own types, all of them meaning this
             raise OSError(f"cannot serve on {host}:{port} ({error}); set host or port") from None
@@ -95,7 +95,7 @@ class View(AccelNode):
             topic: foxglove.Channel(
                 self.resolve_topic_name(f"view/{topic}"),
                 schema=_schema(topic, names),
-                context=self._context,
+                context=self._sinks,
             )
             for topic, names in self._signals.topics.items()
         }
@@ -124,7 +124,7 @@ class View(AccelNode):
             self.resolve_topic_name(topic),
             message_encoding="cdr",
             schema=foxglove.Schema(name=name, encoding="ros2msg", data=definition.encode()),
-            context=self._context,
+            context=self._sinks,
         )
         subscription = self.create_subscription(
             kind, topic, lambda data: channel.log(bytes(data)), qos, raw=True
