@@ -155,6 +155,9 @@ class DamagedSqlite:
 
     def _rows(self, columns: str) -> Iterator[tuple[Any, ...]]:
         try:
-            yield from self._database.execute(f"SELECT {columns} FROM messages NOT INDEXED")
+            for row in self._database.execute(f"SELECT {columns} FROM messages NOT INDEXED"):
+                if None in row:
+                    raise sqlite3.DataError("a row is torn")
+                yield row
         except sqlite3.Error as error:
             self.damage = f"'{self._path.name}' is damaged: {error}"
