@@ -38,9 +38,9 @@ class QosStatus(ctypes.Structure):
 
 
 def _function(name: str, *arguments: Any) -> Any:
-    function = getattr(DDS._dll_handle, name)
+    function: Any = getattr(DDS._dll_handle, name)
     prototype = ctypes.CFUNCTYPE(ctypes.c_int32, *arguments)
-    return prototype(ctypes.cast(function, ctypes.c_void_p).value)
+    return prototype(ctypes.cast(function, ctypes.c_void_p).value or 0)
 
 
 _int, _pointer = ctypes.c_int32, ctypes.c_void_p

@@ -29,7 +29,7 @@ class Endpoint:
     """A writer or a reader with its gid (16 bytes) and C handle."""
 
     def __init__(self, entity: DataWriter[Any] | DataReader[Any]) -> None:
-        self.entity = entity
+        self.entity: Any = entity
         self.handle: int = entity._ref
         self.gid: bytes = entity.guid.bytes
 

@@ -28,6 +28,11 @@ _BASES: dict[str, Any] = {
 }
 
 
+def _of(container: Any, *parameters: Any) -> Any:
+    """``container[parameters]``; the wheel's types are generic at run time only."""
+    return container[parameters if len(parameters) > 1 else parameters[0]]
+
+
 def _idl_type(field: Field) -> Any:
     if field.nested:
         base: Any = message_type(field.base)
@@ -36,11 +41,11 @@ def _idl_type(field: Field) -> Any:
     else:
         base = _BASES[field.base]
     if field.string_bound:
-        base = types.bounded_str[field.string_bound]
+        base = _of(types.bounded_str, field.string_bound)
     if field.kind == "array":
-        return types.array[base, field.size]
+        return _of(types.array, base, field.size)
     if field.kind == "sequence":
-        return types.sequence[base, field.size] if field.size else types.sequence[base]
+        return _of(types.sequence, base, *([field.size] if field.size else []))
     return base
 
 
@@ -67,4 +72,4 @@ def service_type(name: str) -> type[IdlStruct]:
 def _final(made: type[IdlStruct]) -> type[IdlStruct]:
     from cyclonedds.idl.annotations import final
 
-    return final(made)  # type: ignore[no-any-return]
+    return final(made)

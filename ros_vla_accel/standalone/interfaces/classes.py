@@ -10,7 +10,6 @@ import math
 from array import array
 from collections.abc import Callable
 from functools import cache
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -146,13 +145,13 @@ def _scalar(field: Field) -> Callable[[Any], Any]:
             return value
 
         return check_float32
-    kinds = {"bool": bool, "float64": float, "string": str}
+    kinds: dict[str, type] = {"bool": bool, "float64": float, "string": str}
     kind = kinds[field.base]
 
     def check(value: Any) -> Any:
         if not isinstance(value, kind):
             raise _fail(field, f"of type '{kind.__name__}'", value)
-        if field.string_bound and len(value) > field.string_bound:
+        if field.string_bound and len(str(value)) > field.string_bound:
             raise _fail(field, f"a string not longer than {field.string_bound}", value)
         return value
 
@@ -168,7 +167,7 @@ def _bytes(field: Field) -> Callable[[Any], Any]:
                 raise _fail(field, "an array.array of type code 'B'", value)
             return value
         if isinstance(value, memoryview | np.ndarray):
-            view = memoryview(value)
+            view = memoryview(value)  # type: ignore[arg-type]
             if view.itemsize != 1 or not view.c_contiguous:
                 raise _fail(field, "contiguous bytes (use .tobytes())", value)
             return view.cast("B") if view.nbytes else b""
@@ -248,7 +247,7 @@ def _default(field: Field, value: Any) -> Callable[[], Any]:
 
 
 @cache
-def message_class(name: str) -> type[Message]:
+def message_class(name: str) -> Any:
     """The class of ``pkg/msg/Name`` (or ``pkg/srv/Name_Request``); one object per name."""
     described = definition(name)
     package, kind, short = name.split("/")
@@ -270,7 +269,7 @@ def message_class(name: str) -> type[Message]:
     }
     for constant, base, value in described.constants:
         body[constant] = bytes((value,)) if base == "byte" else value
-    cls = type(short, (Message,), body)
+    cls: Any = type(short, (Message,), body)
     stores = {f.name: getattr(cls, f.name).__set__ for f in fields}
     given = DEFAULTS.get(name, {})
     cls._defaults = tuple((f.name, stores[f.name], _default(f, given.get(f.name))) for f in fields)
@@ -284,4 +283,4 @@ def service_class(name: str) -> Any:
     request, response = message_class(f"{name}_Request"), message_class(f"{name}_Response")
     body = {"__module__": f"{package}.{kind}", "Request": request, "Response": response}
     body["_service_name"] = name
-    return type(short, (SimpleNamespace,), body)
+    return type(short, (), body)

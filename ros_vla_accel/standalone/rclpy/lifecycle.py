@@ -265,7 +265,7 @@ class LifecycleNodeMixin(ManagedEntity):
 
     def __pass_on(self, callback: str, state: LifecycleState) -> TransitionCallbackReturn:
         for entity in list(self.__managed):
-            result = getattr(entity, callback)(state)
+            result: TransitionCallbackReturn = getattr(entity, callback)(state)
             if not isinstance(result, TransitionCallbackReturn):
                 raise TypeError(
                     f"{callback}() of {entity} returned {result!r}, "
@@ -284,7 +284,9 @@ class LifecycleNodeMixin(ManagedEntity):
             node.get_logger().error(f"{name} raised {type(error).__name__}: {error}")
             return TransitionCallbackReturn.ERROR
 
-    def __change_state(self, *, number: int | None = None, label: str = "") -> Any:
+    def __change_state(
+        self, *, number: int | None = None, label: str = ""
+    ) -> TransitionCallbackReturn:
         node: Any = self
         machine = self._state_machine
         previous = machine.current

@@ -10,6 +10,7 @@ from .arguments import Arguments, parse
 from .callback_groups import CallbackGroup
 from .clock import Clock, ROSClock
 from .context import Context
+from .duration import Duration
 from .exceptions import NotInitializedException, NotOffered
 from .logging import LoggingSeverity, RcutilsLogger, get_logger
 from .node_core import NodeCore
@@ -18,7 +19,7 @@ from .node_graph import GraphOfNode
 from .node_parameters import ParametersOfNode
 from .parameter import Parameter
 from .parameter_service import ParameterService
-from .qos import DurabilityPolicy, Duration, QoSProfile, qos_profile_parameter_events
+from .qos import DurabilityPolicy, QoSProfile, qos_profile_parameter_events
 from .time_source import TimeSource
 from .utilities import get_default_context
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ..dds import library
 from ..dds.types import message_type
@@ -20,6 +20,9 @@ from .qos import QoSProfile, as_profile, qos_profile_services_default
 from .service import Service
 from .subscription import Subscription
 from .timer import Rate, Timer
+
+if TYPE_CHECKING:
+    from .node import Node
 
 
 class EntitiesOfNode:
@@ -82,11 +85,11 @@ class EntitiesOfNode:
             endpoint.handle,
             library.OFFERED_INCOMPATIBLE_QOS,
             full,
-            self.get_logger(),  # type: ignore[attr-defined]
+            _node(self).get_logger(),
             event_callbacks or PublisherEventCallbacks(),
         )
         group = callback_group or core.default_group
-        publisher = publisher_class(self, endpoint, msg_type, full, profile, group, events)
+        publisher = publisher_class(_node(self), endpoint, msg_type, full, profile, group, events)
         core.graph.add_writer(core.full_name, endpoint.gid)
         core.add(publisher)
         core.add(events)
@@ -125,12 +128,12 @@ class EntitiesOfNode:
             endpoint.handle,
             library.REQUESTED_INCOMPATIBLE_QOS,
             full,
-            self.get_logger(),  # type: ignore[attr-defined]
+            _node(self).get_logger(),
             event_callbacks or SubscriptionEventCallbacks(),
         )
         group = callback_group or core.default_group
         subscription = Subscription(
-            self, endpoint, msg_type, full, callback, group, profile, raw, events
+            _node(self), endpoint, msg_type, full, callback, group, profile, raw, events
         )
         core.graph.add_reader(core.full_name, endpoint.gid)
         core.add(subscription)
@@ -150,7 +153,7 @@ class EntitiesOfNode:
         core = self._rclpy_core
         core.check_alive()
         group = callback_group or core.default_group
-        service = Service(self, srv_type, srv_name, callback, group, qos_profile)
+        service = Service(_node(self), srv_type, srv_name, callback, group, qos_profile)
         core.add(service)
         return service
 
@@ -166,7 +169,7 @@ class EntitiesOfNode:
         core = self._rclpy_core
         core.check_alive()
         group = callback_group or core.default_group
-        client = Client(self, srv_type, srv_name, group, qos_profile)
+        client = Client(_node(self), srv_type, srv_name, group, qos_profile)
         core.add(client)
         return client
 
@@ -185,9 +188,9 @@ class EntitiesOfNode:
             callback,
             callback_group or core.default_group,
             int(float(timer_period_sec) * 1e9),
-            clock or self.get_clock(),  # type: ignore[attr-defined]
+            clock or _node(self).get_clock(),
             autostart=autostart,
-            node=self,
+            node=_node(self),
         )
         core.add(timer)
         return timer
@@ -242,6 +245,11 @@ class EntitiesOfNode:
         for gid in entity._delete():
             core.graph.remove_endpoint(core.full_name, gid)
         return True
+
+
+def _node(part: EntitiesOfNode) -> Node:
+    """The node that ``part`` is a half of."""
+    return cast("Node", part)
 
 
 def _message_name(msg_type: Any) -> str:

@@ -94,8 +94,8 @@ class ParametersOfNode:
         """Declares ``(name[, value[, descriptor]])`` tuples below a namespace."""
         prefix = f"{namespace}." if namespace else ""
         return [
-            self.declare_parameter(prefix + entry[0], *entry[1:], ignore_override=ignore_override)
-            for entry in parameters
+            self.declare_parameter(prefix + name, *rest, ignore_override=ignore_override)  # type: ignore[misc]
+            for name, *rest in parameters
         ]
 
     def undeclare_parameter(self, name: str) -> None:
@@ -182,8 +182,8 @@ class ParametersOfNode:
 
     def set_parameters_atomically(self, parameter_list: list[Parameter]) -> Any:
         """Sets all or none. Raises ParameterNotDeclaredException for an undeclared one."""
-        for callback in self.__pre_set:
-            parameter_list = callback(parameter_list)
+        for before in self.__pre_set:
+            parameter_list = before(parameter_list)
         unknown = [p.name for p in parameter_list if p.name not in self._parameters]
         if unknown and not self._allow_undeclared_parameters:
             raise ParameterNotDeclaredException(unknown)
@@ -205,8 +205,8 @@ class ParametersOfNode:
         for name in unknown:
             self._descriptors[name] = _descriptor(name=name, dynamic_typing=True)
         self.__store(parameter_list)
-        for callback in self.__post_set:
-            callback(parameter_list)
+        for after in self.__post_set:
+            after(parameter_list)
         return _result(True)
 
     def add_pre_set_parameters_callback(
@@ -261,7 +261,8 @@ class ParametersOfNode:
         return result
 
     def __store(self, parameters: list[Parameter]) -> None:
-        new, changed = [], []
+        new: list[Parameter] = []
+        changed: list[Parameter] = []
         for parameter in parameters:
             (changed if parameter.name in self._parameters else new).append(parameter)
             self._parameters[parameter.name] = parameter
