@@ -19,9 +19,9 @@ from ros_vla_accel.partition.triggers import TriggerConfig
 from ros_vla_accel.precision import PrecisionConfig
 from ros_vla_accel.replay import events, topics
 from ros_vla_accel.replay.bag import FOREVER_NS, Bag
-from ros_vla_accel.replay.channel import Channel
+from ros_vla_accel.replay.channel import Channel, DefinitionError
 from ros_vla_accel.replay.decider import Decider, PeriodDecision, preemption
-from ros_vla_accel.replay.fields import FieldMap, FieldMapError, JointFields
+from ros_vla_accel.replay.fields import FieldMap, JointFields
 from ros_vla_accel.replay.inference import RecordedInference
 from ros_vla_accel.replay.pictures import CameraClock, decode, reduced
 from ros_vla_accel.replay.quality import QualityCheck
@@ -151,7 +151,7 @@ class _Replay:
         if not result.quality.samples:
             raise ReplayError(
                 f"no joint state of '{result.bag}' could be used: "
-                f"{result.quality.as_dict() or 'there is none'}; {self._first_refusal}"
+                + (self._first_refusal or "there is none in the part that was read")
             )
         return result
 
@@ -183,7 +183,7 @@ class _Replay:
     def _take(self, channel: Channel, received_ns: int, data: bytes) -> None:
         try:
             msg = self._bag.decode(channel, data)
-        except ValueError:
+        except DefinitionError:
             raise
         except Exception:  # Bytes that do not fit their definition fail in any way.
             self._result.quality.counts["undecodable"] += 1
@@ -195,7 +195,7 @@ class _Replay:
         if self._intake is None:
             names = self._names(fields)
             if not names:
-                self._quality.note(fields, received_ns, _NO_NAMES)
+                self._refuse(fields, received_ns, _NO_NAMES)
                 return
             self._intake = JointIntake(names)
             self._result.joint_names = names
@@ -203,8 +203,7 @@ class _Replay:
         try:
             sample = self._intake.take(*fields, received_ns)
         except JointStateError as error:
-            self._first_refusal = self._first_refusal or str(error)
-            self._quality.note(fields, received_ns, error)
+            self._refuse(fields, received_ns, error)
             return
         self._quality.note(fields, received_ns)
         if self._intake.alignment.offset_ns != offset_ns:
@@ -213,6 +212,10 @@ class _Replay:
             self._inference.on_sample(sample)
         if self._intake.settled:
             self._decide(sample)
+
+    def _refuse(self, fields: JointFields, received_ns: int, error: JointStateError) -> None:
+        self._first_refusal = self._first_refusal or str(error)
+        self._quality.note(fields, received_ns, error)
 
     def _names(self, fields: JointFields) -> tuple[str, ...]:
         config = self._config
@@ -320,5 +323,6 @@ class _Replay:
         result.source = self._decider.source
 
 
-_NO_NAMES = JointStateError("names", "joint_states has no joint names")
-__all__ = ["FieldMapError", "ReplayConfig", "ReplayError", "replay"]
+_NO_NAMES = JointStateError(
+    "names", "joint_states has no joint names; give them as `names` in a field mapping (--fields)"
+)
