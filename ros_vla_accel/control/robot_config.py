@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,19 +36,21 @@ class ActionTarget:
     """Where one column of an action goes, and what bounds it.
 
     command: a name under ``commands``; field: path in its message, e.g. ``twist.linear.x``.
-    max_abs: largest magnitude, unit of the action (m/s, rad/s, ...); None: unbounded.
-    max_step: largest change from one control period to the next, same unit; None: unbounded.
-    lower, upper: position bounds, for actions that are positions (m, rad).
-    hold: what a hold sends: ``zero`` (velocities) or ``keep`` (positions, grippers).
+    max_step: largest change from one control period to the next, unit of the action (m/s, rad).
+    max_abs: largest magnitude, same unit. lower, upper: bounds of a position; needed where
+        max_abs is not given, but taken from ``joint_limits`` for a joint.
+    hold: what a hold sends: ``zero`` (the default of velocities) or ``keep`` (of all else).
+    joint: of a joint_position action, the joint it moves; by default the one of its name.
     """
 
     command: str
     field: str
+    max_step: float
     max_abs: float | None = None
-    max_step: float | None = None
     lower: float | None = None
     upper: float | None = None
-    hold: str = "zero"
+    hold: str = ""
+    joint: str = ""
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ class RobotConfig:
         return ActionLimits(
             names=tuple(self.actions),
             max_abs=tuple(_bound(t.max_abs) for t in targets),
-            max_step=tuple(_bound(t.max_step) for t in targets),
+            max_step=tuple(float(t.max_step) for t in targets),
             hold=tuple(t.hold for t in targets),
             lower=tuple(-_bound(t.lower, -1) for t in targets) if bounded else None,
             upper=tuple(_bound(t.upper) for t in targets) if bounded else None,
@@ -134,7 +136,7 @@ class RobotConfig:
         if self.action_kind != "joint_position":
             return None
         index = {name: at for at, name in enumerate(self.joint_names)}
-        return tuple(index.get(name, -1) for name in self.actions)
+        return tuple(index.get(target.joint, -1) for target in self.actions.values())
 
     def _joint_limit(self, joint: str) -> tuple[float, float]:
         return self.joint_limits.get(joint, (-math.inf, math.inf))
@@ -196,19 +198,24 @@ def _robot(document: Any) -> RobotConfig:
         name: CommandTopic(**_checked(entry, CommandTopic, f"commands.{name}"))
         for name, entry in known["commands"].items()
     }
+    limits = {
+        joint: _interval(joint, bounds, names)
+        for joint, bounds in (known.get("joint_limits") or {}).items()
+    }
+    kind = str(known.get("action_kind", RobotConfig.action_kind))
     known.update(
         joint_names=names,
         commands=commands,
         cameras=dict(known.get("cameras") or {}),
-        actions={name: _action(name, entry, commands) for name, entry in known["actions"].items()},
+        actions={
+            name: _limited(name, _action(name, entry, commands), kind, names, limits)
+            for name, entry in known["actions"].items()
+        },
         state={
             name: _state_source(name, entry, names)
             for name, entry in (known.get("state") or {}).items()
         },
-        joint_limits={
-            joint: _interval(joint, bounds, names)
-            for joint, bounds in (known.get("joint_limits") or {}).items()
-        },
+        joint_limits=limits,
     )
     return RobotConfig(**known)
 
@@ -238,13 +245,46 @@ def _action(name: str, entry: Any, commands: dict[str, CommandTopic]) -> ActionT
         raise RobotConfigError(f"{where}.command: {action.command!r} not in {sorted(commands)}")
     if not _FIELD_PATH.match(str(action.field)):
         raise RobotConfigError(f"{where}.field: {action.field!r} is no path like 'data[0]'")
-    if action.hold not in HOLDS:
-        raise RobotConfigError(f"{where}.hold: {action.hold!r} is not one of {HOLDS}")
-    for key in ("max_abs", "max_step"):
-        bound = getattr(action, key)
-        if bound is not None and not bound > 0:
-            raise RobotConfigError(f"{where}.{key}: {bound!r} must be positive")
+    for key in ("max_step", "max_abs", "lower", "upper"):
+        value = getattr(action, key)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+            raise RobotConfigError(f"{where}.{key}: {value!r} is no number")
+        if key.startswith("max") and not value > 0:
+            raise RobotConfigError(f"{where}.{key}: {value!r} must be positive")
     return action
+
+
+def _limited(
+    name: str,
+    action: ActionTarget,
+    kind: str,
+    joints: tuple[str, ...],
+    limits: dict[str, tuple[float, float]],
+) -> ActionTarget:
+    """The action with the hold, the joint and the bounds that its kind asks for."""
+    where = f"actions.{name}"
+    velocity = kind.endswith("velocity")
+    hold = action.hold or ("zero" if velocity else "keep")
+    if hold not in HOLDS:
+        raise RobotConfigError(f"{where}.hold: {hold!r} is not one of {HOLDS}")
+    if hold == "zero" and not velocity:
+        raise RobotConfigError(f"{where}.hold: 'zero' would drive a position to 0; use 'keep'")
+    joint, lower, upper = action.joint, action.lower, action.upper
+    if kind == "joint_position":
+        joint = joint or (name if name in joints else "")
+        if joint and joint not in joints:
+            raise RobotConfigError(f"{where}.joint: {joint!r} is not one of {list(joints)}")
+        least, most = limits.get(joint, (None, None))
+        lower = least if lower is None else lower
+        upper = most if upper is None else upper
+    if action.max_abs is None and (lower is None or upper is None):
+        raise RobotConfigError(
+            f"{where}: no bound; give max_abs, or lower and upper (for a joint, joint_limits; an "
+            "action that is no joint's name needs `joint: NAME`)"
+        )
+    return replace(action, hold=hold, joint=joint, lower=lower, upper=upper)
 
 
 def _state_source(name: str, entry: Any, joints: tuple[str, ...]) -> StateSource:

@@ -11,6 +11,8 @@ from ros_vla_accel.control.robot_config import RobotConfigError, load_robot
 
 SHIPPED = Path(__file__).parents[2] / "config" / "robots" / "metaworld_sawyer.yaml"
 
+VX = {"command": "twist", "field": "twist.linear.x", "max_abs": 0.2, "max_step": 0.1}
+
 
 def document() -> dict:
     return yaml.safe_load(SHIPPED.read_text())
@@ -51,11 +53,19 @@ def test_the_shipped_robot_loads_and_fits_its_policy():
         ({"armd": True}, "unknown key ['armd']"),
         ({"joint_names": []}, "'joint_names' is empty"),
         ({"joint_names": ["a", "a"]}, "repeats a joint"),
-        ({"actions": {"vx": {"command": "twst", "field": "data"}}}, "'twst' not in"),
-        ({"actions": {"vx": {"command": "twist", "field": "a b"}}}, "is no path"),
-        ({"actions": {"vx": {"command": "twist", "field": "x", "hold": "stay"}}}, "'stay'"),
-        ({"actions": {"vx": {"command": "twist", "field": "x", "max_abs": 0}}}, "positive"),
-        ({"actions": {"vx": {"field": "x"}}}, "['command'] is missing"),
+        ({"actions": {"vx": {**VX, "command": "twst"}}}, "'twst' not in"),
+        ({"actions": {"vx": {**VX, "field": "a b"}}}, "is no path"),
+        ({"actions": {"vx": {**VX, "hold": "stay"}}}, "'stay'"),
+        ({"actions": {"vx": {**VX, "max_abs": 0}}}, "positive"),
+        ({"actions": {"vx": {**VX, "max_abs": "0.2"}}}, "vx.max_abs: '0.2' is no number"),
+        ({"actions": {"vx": {**VX, "max_abs": None}}}, "vx: no bound"),
+        ({"actions": {"vx": {"field": "x", "max_step": 1}}}, "['command'] is missing"),
+        ({"actions": {"vx": {"command": "twist", "field": "x"}}}, "['max_step'] is missing"),
+        ({"action_kind": "joint_position", "actions": {"vx": VX | {"hold": "zero"}}}, "to 0"),
+        (
+            {"action_kind": "joint_position", "actions": {"vx": VX | {"joint": "elbow"}}},
+            "joint: 'elbow'",
+        ),
         ({"joint_limits": {"elbow": [0, 1]}}, "joint_limits.elbow"),
         ({"joint_limits": {"right_j0": [1, 0]}}, "[lower, upper]"),
         ({"state": {"s": {"joint": "right_j0", "field": "torque"}}}, "'torque'"),
@@ -111,15 +121,29 @@ def test_a_state_of_a_field_that_the_robot_does_not_publish_is_an_error(tmp_path
         robot.state_vector(("load",), np.zeros(9), np.zeros(9), None)
 
 
-def test_position_actions_are_bounded_and_start_from_the_measured_joint(tmp_path):
+def position_robot(tmp_path, **actions):
     content = document()
     content["action_kind"] = "joint_position"
     content["commands"] = {"arm": {"topic": "arm", "type": "std_msgs/msg/Float64MultiArray"}}
     content["actions"] = {
-        "right_j1": {"command": "arm", "field": "data[0]", "lower": -1, "hold": "keep"},
-        "right_j0": {"command": "arm", "field": "data[1]", "upper": 2.5, "hold": "keep"},
+        name: {"command": "arm", "field": f"data[{at}]", "max_step": 0.05, **entry}
+        for at, (name, entry) in enumerate(actions.items())
     }
-    limits = load(tmp_path, content).action_limits()
-    assert limits.lower == (-1.0, -np.inf)
-    assert limits.upper == (np.inf, 2.5)
+    return load(tmp_path, content)
+
+
+def test_position_actions_keep_on_hold_and_start_from_the_measured_joint(tmp_path):
+    limits = position_robot(tmp_path, right_j1={"lower": -1}, elbow={"joint": "right_j0"})
+    limits = limits.action_limits()
+    assert limits.hold == ("keep", "keep")
+    assert limits.lower == (-1.0, -3.0503)
+    assert limits.upper == (2.2824, 3.0503)
     assert limits.measured_joint == (1, 0)
+
+
+def test_a_position_action_that_names_no_joint_must_be_bounded_itself(tmp_path):
+    with pytest.raises(RobotConfigError, match="needs `joint: NAME`"):
+        position_robot(tmp_path, a_cmd={})
+    limits = position_robot(tmp_path, gripper={"lower": 0.0, "upper": 0.08}).action_limits()
+    assert limits.measured_joint == (-1,)
+    assert (limits.lower, limits.upper) == ((0.0,), (0.08,))
