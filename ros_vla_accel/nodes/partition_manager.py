@@ -112,9 +112,9 @@ class PartitionManager(AccelNode):
     def _on_sample(self, sample: JointSample) -> None:
         if not self.active:
             return
-        self._signals = self._triggers.update(sample)
-        preempt = self._dispatcher.update(self._signals)
-        if preempt and self._decider.preempt(self._client.health):
+        signals = self._signals = self._triggers.update(sample)
+        self._decider.note(signals)
+        if self._dispatcher.update(signals) and self._decider.preempt(self._client.health):
             self._decide()
 
     def _decide(self) -> None:
@@ -124,7 +124,7 @@ class PartitionManager(AccelNode):
         if (health is LinkState.HEALTHY) != self._cloud_healthy:
             self._cloud_healthy = health is LinkState.HEALTHY
             self.get_logger().info(f"cloud {health.name.lower()} {self._client.stats().reason}")
-        decision = self._decider.decide(self.now_ns(), health, self._signals)
+        decision = self._decider.decide(self.now_ns(), health)
         newest = self._joints.buffer.newest
         msg = PartitionDecision(
             schema_version=SCHEMA_VERSION,
@@ -160,7 +160,15 @@ class PartitionManager(AccelNode):
         message = f"route {self._decider.config.mode}, cloud {stats.health.name.lower()}"
         if stats.reason:
             message += f": {stats.reason}"
-        return level, message, {"requests_refused": self._refused, **vars(stats)}
+        if self._triggers.problem:
+            message += f"; triggers: {self._triggers.problem}"
+        values = {
+            "requests_refused": self._refused,
+            "trigger": self._signals.reason if self._signals else "no joint states",
+            "preemptions": self._decider.preempt_seq,
+            **vars(stats),
+        }
+        return level, message, values
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from ros_vla_accel.partition.link import LinkState
+from ros_vla_accel.partition.triggers import TriggerSignals
 
 MODES = ("edge", "cloud", "auto")
 CUTS = ("observation", "vision", "backbone")
@@ -43,7 +44,8 @@ class RouteConfig:
     """mode: "edge" and "cloud" always, "auto": the cloud while the link is healthy.
 
     validity_s: how long a decision stands without a new one; renew it at least three times as
-    often. deadline_s: longest wait for a cloud answer, counted from the observation.
+    often. deadline_s: longest wait for a cloud answer, counted from the observation. preempt:
+    whether critical motion replaces the running chunk where the route is the cloud.
     """
 
     mode: str = "auto"
@@ -51,6 +53,7 @@ class RouteConfig:
     deadline_s: float = 0.3
     cut: str = "observation"
     encoding: str = "jpeg"
+    preempt: bool = True
 
     def __post_init__(self) -> None:
         for key, value, allowed in (
@@ -65,32 +68,54 @@ class RouteConfig:
 
 
 class RouteDecider:
-    """The plain class behind ``partition_manager``'s decision; pure but for ``preempt_seq``."""
+    """The plain class behind ``partition_manager``'s decision."""
 
     def __init__(self, config: RouteConfig) -> None:
         self.config = config
         self.preempt_seq = 0
+        self._peak: TriggerSignals | None = None
 
-    def preempt(self) -> None:
-        """From the next decision on, the running chunk is to be replaced."""
+    def note(self, signals: TriggerSignals) -> None:
+        """Each joint sample's; the next decision tells the most important of them."""
+        peak = self._peak
+        if peak is None or (peak.critical, peak.importance) < (
+            signals.critical,
+            signals.importance,
+        ):
+            self._peak = signals
+
+    def preempt(self, health: int = LinkState.HEALTHY) -> bool:
+        """The dispatcher wants the running chunk replaced: True if so from the next decision on.
+
+        Not at the edge, whose inference takes about as long as the rest of the chunk.
+        """
+        if not self.config.preempt or self._route(LinkState(health)) is Route.EDGE:
+            return False
         self.preempt_seq += 1
+        return True
 
     def decide(self, now_ns: int, health: int) -> Decision:
         """The decision as of now. health: a ``LinkState``, of the link to the worker."""
         config = self.config
         link = LinkState(health)
+        reason = f"route {config.mode}"
         if config.mode == "auto":
-            route = Route.CLOUD if link is LinkState.HEALTHY else Route.EDGE
             reason = f"cloud {link.name.lower()}"
-        else:
-            route = Route.CLOUD if config.mode == "cloud" else Route.EDGE
-            reason = f"route {config.mode}"
+        peak, self._peak = self._peak, None
+        if peak is not None and peak.critical:
+            reason += f", critical {peak.reason}"
         return Decision(
-            route=route,
+            route=self._route(link),
             valid_until_ns=now_ns + round(config.validity_s * 1e9),
             preempt_seq=self.preempt_seq,
             cut=config.cut,
             encoding=config.encoding,
             deadline_s=config.deadline_s,
             reason=reason,
+            importance=0.0 if peak is None else peak.importance,
         )
+
+    def _route(self, link: LinkState) -> Route:
+        if self.config.mode == "auto":
+            return Route.CLOUD if link is LinkState.HEALTHY else Route.EDGE
+        return Route.CLOUD if self.config.mode == "cloud" else Route.EDGE

@@ -155,6 +155,8 @@ class Triggers:
     def __init__(self, config: TriggerConfig | None = None) -> None:
         self.config = config or TriggerConfig()
         self.rejected: Counter[str] = Counter()
+        self.problem = ""
+        """Why the torque channel is silent; empty when it is not."""
         self._acceleration = _Channel(self.config, self.config.acceleration_eps)
         self._torque = _Channel(self.config, self.config.torque_eps, self.config.torque_window_s)
         self._reset_ns = round(CLOCK_RESET_S * 1e9)
@@ -189,6 +191,7 @@ class Triggers:
             problem = "effort is not finite, acceleration alone"
         elif torque.constant:
             problem = "effort is constant, acceleration alone"
+        self.problem = problem
         if problem:
             # There is nothing to share the weight with.
             weight, level, t_anomaly = 1.0, math.nan, 0.0

@@ -3,16 +3,21 @@
 import arm_policy
 import numpy as np
 import pytest
+from rclpy.qos import qos_profile_sensor_data
+from sensor_msgs.msg import JointState
 
 from ros_vla_accel.cloud.codec import encode_observation, request_header
 from ros_vla_accel.cloud.worker import Worker
 from ros_vla_accel.contracts import InferenceRequest as Request
 from ros_vla_accel.contracts import Observation
+from ros_vla_accel.control.robot_config import load_robot
 from ros_vla_accel.msg import ActionChunk, InferenceRequest, LinkStats, PartitionDecision
 from ros_vla_accel.nodes.base import CHUNK_QOS, STATE_QOS
-from ros_vla_accel.nodes.convert import chunk_from_msg, request_to_msg
+from ros_vla_accel.nodes.convert import chunk_from_msg, request_to_msg, to_ns
 from ros_vla_accel.nodes.partition_manager import PartitionManager
+from ros_vla_accel.resources import existing_path
 
+ROBOT = load_robot(existing_path("metaworld_sawyer", "config/robots"))
 EDGE, CLOUD = PartitionDecision.EDGE, PartitionDecision.CLOUD
 
 
@@ -110,6 +115,68 @@ def test_a_fixed_route_does_not_depend_on_the_link(bench, route, expected):
     policy = Policy(bench)
     bench.start(PartitionManager, route=route, cloud_endpoint="tcp://127.0.0.1:9")
     policy.until_route(expected)
+
+
+class Arm:
+    """A driver that publishes joint states at 100 Hz: an arm at rest, until it is touched."""
+
+    WARM = 150
+    """Messages after which the publisher's clock is known and the triggers' window is filled."""
+
+    def __init__(self, bench) -> None:
+        self._probe = bench.probe
+        self._publisher = bench.probe.create_publisher(
+            JointState, "joint_states", qos_profile_sensor_data
+        )
+        self._rng = np.random.default_rng(0)
+        self._force = 0.0
+        self.sent = 0
+        self.touched_ns = 0
+        bench.every(0.01, self._publish)
+
+    def touch(self) -> None:
+        self._force = 50.0
+
+    def _publish(self) -> None:
+        velocity, effort = self._rng.normal(0, 0.001, (2, len(ROBOT.joint_names)))
+        msg = JointState(name=list(ROBOT.joint_names))
+        msg.position = [0.0] * len(velocity)
+        msg.velocity = velocity.tolist()
+        msg.effort = (effort + self._force).tolist()
+        now = self._probe.get_clock().now()
+        msg.header.stamp = now.to_msg()
+        if self._force and not self.touched_ns:
+            self.touched_ns = now.nanoseconds
+        self._publisher.publish(msg)
+        self.sent += 1
+
+
+def test_a_touch_preempts_the_running_chunk_with_the_very_sample_that_shows_it(bench, worker):
+    policy, arm = Policy(bench), Arm(bench)
+    bench.start(PartitionManager, cloud_endpoint=worker.endpoint)
+    policy.until_route(CLOUD)
+    bench.until(lambda: arm.sent > arm.WARM)
+    before = policy.decisions[-1]
+    assert "critical" not in before.reason
+    arm.touch()
+    bench.until(lambda: policy.decisions[-1].preempt_seq == before.preempt_seq + 1)
+    first = next(d for d in policy.decisions if d.preempt_seq != before.preempt_seq)
+    assert first.route == CLOUD
+    assert first.reason == "cloud healthy, critical torque"
+    assert first.importance > 1.0
+    assert abs(to_ns(first.header.stamp) - arm.touched_ns) < 35e6, "three samples of slack"
+
+
+@pytest.mark.parametrize("settings", [{"route": "edge"}, {"route": "cloud", "preempt": False}])
+def test_a_touch_is_reported_but_preempts_nothing_where_that_is_not_wanted(bench, settings):
+    policy, arm = Policy(bench), Arm(bench)
+    bench.start(PartitionManager, cloud_endpoint="tcp://127.0.0.1:9", **settings)
+    bench.until(lambda: arm.sent > arm.WARM)
+    before = policy.decisions[-1].preempt_seq
+    arm.touch()
+    bench.until(lambda: policy.decisions[-1].importance > 1.0)
+    bench.until(lambda: policy.decisions[-1].importance < 0.1)
+    assert {decision.preempt_seq for decision in policy.decisions} == {before}
 
 
 def test_a_malformed_endpoint_fails_the_configuration(bench):

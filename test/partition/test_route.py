@@ -1,10 +1,12 @@
 import math
+from typing import Any
 
 import pytest
 
 from ros_vla_accel.partition.latency import LatencyWindow
 from ros_vla_accel.partition.link import LinkState
 from ros_vla_accel.partition.route import Route, RouteConfig, RouteDecider
+from ros_vla_accel.partition.triggers import TriggerSignals
 
 
 @pytest.mark.parametrize("health", list(LinkState))
@@ -33,6 +35,37 @@ def test_preempt_raises_the_sequence_of_later_decisions() -> None:
     decider.preempt()
     assert decider.decide(0, LinkState.DOWN).preempt_seq == before + 1
     assert decider.decide(1, LinkState.DOWN).preempt_seq == before + 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "health", "granted"),
+    [
+        ({"mode": "auto"}, LinkState.HEALTHY, True),
+        ({"mode": "auto"}, LinkState.SUSPECT, False),
+        ({"mode": "cloud"}, LinkState.DOWN, True),
+        ({"mode": "edge"}, LinkState.HEALTHY, False),
+        ({"mode": "cloud", "preempt": False}, LinkState.HEALTHY, False),
+    ],
+)
+def test_preemption_is_granted_only_where_the_cloud_is_asked(
+    settings: dict[str, Any], health: LinkState, granted: bool
+) -> None:
+    decider = RouteDecider(RouteConfig(**settings))
+    assert decider.preempt(health) is granted
+    assert decider.preempt_seq == int(granted)
+
+
+def test_decision_tells_the_most_important_motion_since_the_one_before() -> None:
+    decider = RouteDecider(RouteConfig())
+    calm = TriggerSignals(5, 0.1, 30.0, 0.0, 2.0, 0.75, 0.5, False, "redundant")
+    for signals in (calm, calm._replace(critical=True, importance=3.0, reason="torque"), calm):
+        decider.note(signals)
+    decision = decider.decide(9, LinkState.HEALTHY)
+    assert (decision.importance, decision.reason) == (3.0, "cloud healthy, critical torque")
+    decider.note(calm)
+    decision = decider.decide(9, LinkState.HEALTHY)
+    assert (decision.importance, decision.reason) == (0.5, "cloud healthy")
+    assert decider.decide(9, LinkState.HEALTHY).importance == 0.0
 
 
 @pytest.mark.parametrize("setting", [{"mode": "fog"}, {"cut": "head"}, {"encoding": "gif"}])
