@@ -109,7 +109,7 @@ class ChunkBuffer:
         its end still to come. A well-formed chunk of a newer episode makes that episode current
         even if it comes too late to be played. Zero rows stop the current or a newer episode.
         """
-        now_ns = self._watch_clock(now_ns)
+        now_ns = self.advance(now_ns)
         verdict = self._judge(chunk, now_ns)
         self.counts[verdict.code] += 1
         return verdict
@@ -171,7 +171,7 @@ class ChunkBuffer:
 
     def row(self, now_ns: int) -> Row | None:
         """The row in force at ``now_ns``, or None if there is none; counts it as executed."""
-        now_ns = self._watch_clock(now_ns)
+        now_ns = self.advance(now_ns)
         playing = self._playing
         if playing is None:
             return None
@@ -200,11 +200,28 @@ class ChunkBuffer:
         playing.under = None
         return Row(index, action, chunk)
 
+    def advance(self, now_ns: int) -> int:
+        """Notes the time and returns the one to use, which never goes back within a period.
+
+        Further back is a reset clock. Called by every other method; call it in each control
+        period, or a reset may go unnoticed until the old timeline has come round again.
+        """
+        latest_ns = self._now_ns
+        if latest_ns is None or now_ns >= latest_ns - self._period_ns:
+            self._now_ns = now_ns if latest_ns is None else max(now_ns, latest_ns)
+            return self._now_ns
+        self._now_ns = now_ns
+        self.clock_resets += 1
+        self._end(f"clock went back {(latest_ns - now_ns) * 1e-9:.3f} s", now_ns, wanted=False)
+        self._newest_ns = self._cleared_ns = None
+        return now_ns
+
     def clear(self, because: str, now_ns: int, wanted: bool) -> None:
         """Ends the chunk in play; only observations made after ``now_ns`` are accepted next.
 
         wanted: whether a chunk is missed from now on (a hold then counts as starved).
         """
+        now_ns = self.advance(now_ns)
         self._end(because, now_ns, wanted)
         self._cleared_ns = now_ns
 
@@ -213,18 +230,6 @@ class ChunkBuffer:
         self._newest_ns = now_ns
         self.wanted = wanted
         self.empty_because = because
-
-    def _watch_clock(self, now_ns: int) -> int:
-        """The time to use: it never goes back within a period, and further back is a reset."""
-        latest_ns = self._now_ns
-        if latest_ns is None or now_ns >= latest_ns - self._period_ns:
-            self._now_ns = now_ns if latest_ns is None else max(now_ns, latest_ns)
-            return self._now_ns
-        self._now_ns = now_ns
-        self.clock_resets += 1
-        self.clear(f"clock went back {(latest_ns - now_ns) * 1e-9:.3f} s", now_ns, wanted=False)
-        self._newest_ns = self._cleared_ns = None
-        return now_ns
 
 
 def _drop(code: str, reason: str) -> Verdict:

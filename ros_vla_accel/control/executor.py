@@ -151,6 +151,7 @@ class Executor:
         """Makes the command of this control period. joints: the newest sample, if any."""
         with self._lock:
             self._count_tick(now_ns)
+            self.buffer.advance(now_ns)
             fault = self._find_fault(now_ns, joints)
             if fault:
                 if not self._fault:
@@ -206,7 +207,7 @@ class Executor:
         self._hold_left = 0
         self._limited_ticks += limited
         reason = f"{row.chunk.source} row {row.index}"
-        return self._report(now_ns, State.PLAYING, reason, self._armed, limited, row.index)
+        return self._report(now_ns, State.PLAYING, reason, self._armed, limited, row)
 
     def _start_from_measured(self, joints: JointSample | None) -> None:
         if self.limits.measured_joint is None or joints is None:
@@ -239,12 +240,18 @@ class Executor:
         send = self._armed or self._stopping
         if not velocity.any():
             self._stopping = False
-        return self._report(now_ns, state, reason, send, False, 0)
+        return self._report(now_ns, state, reason, send, False)
 
     def _report(
-        self, now_ns: int, state: State, reason: str, send: bool, limited: bool, row: int
+        self,
+        now_ns: int,
+        state: State,
+        reason: str,
+        send: bool,
+        limited: bool,
+        row: Row | None = None,
     ) -> Tick:
-        chunk = self.buffer.in_play
+        chunk = row.chunk if row else self.buffer.in_play
         counts = self.buffer.counts
         return Tick(
             stamp_ns=now_ns,
@@ -255,7 +262,7 @@ class Executor:
             armed=self._armed,
             limited=limited,
             episode_id=self.buffer.episode_id,
-            row=row,
+            row=row.index if row else 0,
             request_id=chunk.request_id if chunk else 0,
             chunk_stamp_ns=chunk.stamp_ns if chunk else 0,
             source=chunk.source if chunk else "",

@@ -41,7 +41,7 @@ class World:
         self.base = 1_000_000 * MS
         self.wall_ms = 1_700_000_000_000
         self.queue: list[tuple[int, int, Callable[[], None]]] = []
-        self.order = itertools.count()
+        self.order = itertools.count(1)
         self.link = "fine"
         self.health = LinkState.HEALTHY
         self.edge_ms = 120
@@ -57,6 +57,7 @@ class World:
         self.executor: Executor | None = None
         self.manager: RouteDecider | None = None
         self.known: dict[int, ActionChunk] = {}
+        self.last_policy: RequestScheduler | None = None
         self.start_executor()
         self.start_manager()
         self.start_policy()
@@ -64,6 +65,11 @@ class World:
     @property
     def now(self) -> int:
         return self.base + self.steady
+
+    @property
+    def episode(self) -> int:
+        """The newest episode of the newest policy process."""
+        return self.last_policy.episode_id if self.last_policy else 0
 
     def later(self, delay_ms: int, call: Callable[[], None]) -> None:
         heapq.heappush(self.queue, (self.steady + delay_ms * MS, next(self.order), call))
@@ -76,7 +82,7 @@ class World:
     def start_policy(self, wall_back: bool = False) -> None:
         self.wall_ms += -3_600_000 if wall_back else 1000
         config = SchedulerConfig(horizon=HORIZON, edge_p95_s=0.25)
-        self.policy = RequestScheduler(config, lambda: self.wall_ms)
+        self.policy = self.last_policy = RequestScheduler(config, lambda: self.wall_ms)
         self.computing: StartEdge | None = None
         self.asked: StartCloud | None = None
         self.asked_preempt = -1
