@@ -17,14 +17,10 @@ from ros_vla_accel.precision import PrecisionConfig, PrecisionController, Precis
 
 @dataclass(frozen=True)
 class PeriodDecision:
-    """At the end of a control period: DyQ-VLA's decision and RAPID's route.
-
-    importance: the largest in the period.
-    """
+    """At the end of a control period: DyQ-VLA's decision and RAPID's."""
 
     stamp_ns: int
     precision: PrecisionDecision
-    importance: float
     route: Decision
 
     def as_dict(self) -> dict[str, Any]:
@@ -37,7 +33,7 @@ class PeriodDecision:
             "sensitivity": self.precision.sensitivity,
             "bits": self.precision.bits,
             "bits_reason": self.precision.reason,
-            "importance": self.importance,
+            "importance": self.route.importance,
             "route": self.route.route.name.lower(),
             "route_reason": self.route.reason,
             "preempt_seq": self.route.preempt_seq,
@@ -87,7 +83,6 @@ class Decider:
         self._source = source
         self._tip_frame = tip_frame or None
         self._increments = IncrementSource(self._period_s, "joint") if source != "fk" else None
-        self._importance = 0.0
 
     @property
     def source(self) -> str:
@@ -117,16 +112,13 @@ class Decider:
     def take(self, sample: JointSample) -> tuple[TriggerSignals, bool, list[PeriodDecision]]:
         """The sample's signals, whether to preempt now, and the control periods that it ends."""
         signals = self._triggers.update(sample)
-        preempt = self._dispatcher.update(signals)
-        if preempt:
-            self._route.preempt()
-        self._importance = max(self._importance, signals.importance)
+        self._route.note(signals)
+        preempt = self._dispatcher.update(signals) and self._route.preempt(self.health)
         periods = []
         for increment in self._increments.update(sample) if self._increments else ():
             precision = self._controller.update(
                 increment.a_xyz, increment.a_rot, increment.stamp_ns
             )
             route = self._route.decide(increment.stamp_ns, self.health)
-            periods.append(PeriodDecision(increment.stamp_ns, precision, self._importance, route))
-            self._importance = 0.0
+            periods.append(PeriodDecision(increment.stamp_ns, precision, route))
         return signals, preempt, periods

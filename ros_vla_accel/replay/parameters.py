@@ -91,6 +91,8 @@ def _config(kind: type[T], path: str | Path, names: dict[str, str]) -> T:
 def _as(default: Any, value: Any, name: str, path: str | Path) -> Any:
     """The value as the parameter's type: YAML reads ``1e-3`` as text, ROS as a number."""
     try:
+        if isinstance(default, bool) and not isinstance(value, bool):
+            raise TypeError
         return type(default)(value)
     except (TypeError, ValueError):
         raise ParameterError(

@@ -249,7 +249,7 @@ class _Replay:
                 precision.jerk,
                 precision.sensitivity,
                 precision.bits,
-                period.importance,
+                period.route.importance,
                 period.route.route,
                 period.route.preempt_seq,
             ),

@@ -312,5 +312,5 @@ def test_images_are_sampled_evenly_for_a_strip(tmp_path):
     frames = replay(folder, ReplayConfig(frames=4)).frames
     assert [int(frame.image[0, 0, 0]) for frame in frames] == pytest.approx([7, 22, 37, 52], abs=1)
     assert frames[0].image.shape == (120, 160, 3)
-    assert frames[1].t_s == pytest.approx(2.2, abs=0.1)
+    assert frames[1].t_s == pytest.approx(2.3, abs=0.1)
     assert replay(folder).frames == []
