@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from rclpy.qos import qos_profile_sensor_data
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
 
 from ros_vla_accel.control.robot_config import RobotConfig
@@ -14,6 +14,10 @@ from ros_vla_accel.kinematics.intake import JointIntake
 from ros_vla_accel.kinematics.joints import JointSample, JointStateError
 from ros_vla_accel.kinematics.signals import SignalBuffer
 from ros_vla_accel.nodes.convert import to_ns
+
+# As sensor data, but deeper: decisions are made of the samples' order and spacing, so that none
+# may be lost while the process is busy for a moment.
+_QOS = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
 class JointInput:
@@ -35,7 +39,7 @@ class JointInput:
         self._listeners: list[Callable[[JointSample], None]] = []
         self._node = node
         self.subscription = node.create_subscription(
-            JointState, robot.joint_states, self._on_message, qos_profile_sensor_data
+            JointState, robot.joint_states, self._on_message, _QOS
         )
 
     def listen(self, listener: Callable[[JointSample], None]) -> None:
