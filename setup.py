@@ -14,6 +14,6 @@ setup(
     package_dir={"ros_vla_accel.share." + name: name.replace(".", "/") for name in SHARE},
     package_data={
         "ros_vla_accel": ["py.typed", "assets/**/*"],
-        **{"ros_vla_accel.share." + name: ["*.msg", "*.py", "*.yaml"] for name in SHARE},
+        **{"ros_vla_accel.share." + name: ["*.msg", "*.py", "*.yaml", "*.json"] for name in SHARE},
     },
 )

@@ -13,6 +13,8 @@ COMMANDS = {
     "train": ("ros_vla_accel.experiments.train", "train the reference policy"),
     "eval": ("ros_vla_accel.experiments.evaluate", "success of a policy in closed loop"),
     "replay": ("ros_vla_accel.replay.command", "the decisions on a recording, and CI by them"),
+    "report": ("ros_vla_accel.replay.report", "a recording as one HTML page"),
+    "view": ("ros_vla_accel.replay.view", "the same signals live, for Foxglove"),
     "bench": ("ros_vla_accel.bench", "benchmarks"),
     "check": ("ros_vla_accel.nodes.check", "robot YAML against a policy"),
     "doctor": ("ros_vla_accel.doctor", "what is installed and what falls back"),
@@ -29,6 +31,8 @@ _EXTRAS = {
     "mujoco": "sim",
     "metaworld": "sim",
     "pinocchio": "fk",
+    "plotly": "report",
+    "foxglove": "view",
 }
 
 

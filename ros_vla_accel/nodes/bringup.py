@@ -35,6 +35,7 @@ so config/edge.yaml leaves these out.
 """
 EDGE_ARGUMENTS = {
     **COMMON_ARGUMENTS,
+    "view": ("false", "signals and cameras for Foxglove on ws://127.0.0.1:8765"),
     **{name: ("", text) for name, text in NODE_ARGUMENTS.items()},
 }
 SIM_ARGUMENTS = {
@@ -55,7 +56,10 @@ ARGUMENTS = {"edge": EDGE_ARGUMENTS, "sim": SIM_ARGUMENTS, "cloud": CLOUD_ARGUME
 
 @dataclass(frozen=True)
 class Process:
-    """One process. executable: of this package; or command: arguments of ``ros-vla-accel``."""
+    """One process. executable: of this package; or command: arguments of ``ros-vla-accel``.
+
+    essential: whether the others are stopped when it ends.
+    """
 
     name: str
     namespace: str = ""
@@ -63,6 +67,7 @@ class Process:
     parameters: dict[str, Any] = field(default_factory=dict)
     log_level: str = "info"
     command: tuple[str, ...] = ()
+    essential: bool = True
 
     def ros_arguments(self) -> list[str]:
         """Command line after the executable, for processes that are nodes."""
@@ -114,7 +119,7 @@ def _edge(given: dict[str, str]) -> list[Process]:
         parameters["autostart"] = _true(given["autostart"])
     if given["robot"]:
         parameters["robot"] = str(existing_path(given["robot"], "config/robots").resolve())
-    return [
+    started = [
         Process(
             name=name,
             namespace=given["namespace"],
@@ -124,6 +129,17 @@ def _edge(given: dict[str, str]) -> list[Process]:
         )
         for name in names
     ]
+    return [*started, _view(given, parameters)] if _true(given["view"]) else started
+
+
+def _view(given: dict[str, str], parameters: dict[str, Any]) -> Process:
+    command = ["view", "--namespace", given["namespace"], "--log-level", given["log_level"]]
+    command += ["--params-file", str(existing_path(given["params_file"], "config").resolve())]
+    if "robot" in parameters:
+        command += ["--robot", parameters["robot"]]
+    if parameters["use_sim_time"]:
+        command.append("--use-sim-time")
+    return Process(name="view", command=tuple(command), essential=False)
 
 
 def _sim(given: dict[str, str]) -> list[Process]:

@@ -44,7 +44,8 @@ def main(argv: Sequence[str]) -> int:
         try:
             for process in started:
                 supervisor.start(process)
-            while not supervisor.ended():
+            essential = {process.name for process in started if process.essential}
+            while not essential & supervisor.ended().keys():
                 time.sleep(0.2)
         except KeyboardInterrupt:
             return 0

@@ -21,7 +21,7 @@ from ros_vla_accel.msg import (
     PartitionDecision,
     PrecisionCommand,
 )
-from ros_vla_accel.nodes.base import STATE_QOS, AccelNode, run_nodes
+from ros_vla_accel.nodes.base import STATE_QOS, STEADY, AccelNode, run_nodes
 from ros_vla_accel.nodes.recorder import typestore
 
 DEFAULT_PORT = 8765
@@ -48,7 +48,8 @@ class View(AccelNode):
     Joint states become ``view/signals`` and ``view/scores`` in JSON, by ``make_signals`` (called
     with the robot's configuration at every configure). Subscriptions are best effort wherever
     the topic is not state, so a slow viewer never holds up the robot; the server drops what a
-    client does not fetch in time. There is no authentication, hence the loopback interface.
+    client does not fetch in time. State is sent again every second, for who connects late.
+    There is no authentication, hence the loopback interface.
     """
 
     def __init__(self, make_signals: Callable[[Any], LiveSignals], **kwargs: Any) -> None:
@@ -69,6 +70,7 @@ class View(AccelNode):
         host, port = self.get_parameter("host").value, self.get_parameter("port").value
         self._sinks = foxglove.Context()
         self._store = typestore()
+        self._state: dict[Any, bytes] = {}
         try:
             self._server = foxglove.start_server(
                 name="ros_vla_accel", host=host, port=port, context=self._sinks
@@ -102,6 +104,7 @@ class View(AccelNode):
         self.subscribe(String, "robot_description", self._on_description, STATE_QOS)
         self._joints = self.joint_input(robot)
         self._joints.listen(self._on_sample)
+        self.every(1.0, self._repeat_state, clock=STEADY)
         self.get_logger().info(
             f"Foxglove WebSocket on ws://{host}:{self.port}; open it with config/"
             "foxglove_layout.json"
@@ -126,10 +129,18 @@ class View(AccelNode):
             schema=foxglove.Schema(name=name, encoding="ros2msg", data=definition.encode()),
             context=self._sinks,
         )
-        subscription = self.create_subscription(
-            kind, topic, lambda data: channel.log(bytes(data)), qos, raw=True
-        )
+
+        def take(data: bytes) -> None:
+            channel.log(bytes(data))
+            if qos is STATE_QOS:
+                self._state[channel] = bytes(data)
+
+        subscription = self.create_subscription(kind, topic, take, qos, raw=True)
         self._keep(self.destroy_subscription, subscription)
+
+    def _repeat_state(self) -> None:
+        for channel, data in self._state.items():
+            channel.log(data)
 
     def _on_description(self, msg: String) -> None:
         self._problem = self._signals.describe(msg.data)

@@ -62,11 +62,25 @@ def starved(run: Run) -> np.ndarray:
     return np.concatenate(([0.0], np.cumsum(np.maximum(np.diff(counts), 0.0))))
 
 
-def panels(run: Run) -> tuple[list[Panel], list[Missing]]:
-    """The panels whose data exist, and for each other one the reason why it is not there."""
-    makers = (_motion, _scores, _sensitivity, _bits, _acceleration, _torque, _importance)
-    makers += (_lanes, _latency, _starved, _cache, _link)
-    made = [maker(run) for maker in makers]
+def panels(run: Run, span_s: tuple[float, float]) -> tuple[list[Panel], list[Missing]]:
+    """The panels whose data exist, and for each other one the reason why it is not there.
+
+    span_s: from where to where thresholds and bars are drawn.
+    """
+    made = [
+        _motion(run),
+        _scores(run),
+        _sensitivity(run, span_s),
+        _bits(run),
+        _acceleration(run, span_s),
+        _torque(run, span_s),
+        _importance(run),
+        _lanes(run, span_s[1]),
+        _latency(run),
+        _starved(run),
+        _cache(run),
+        _link(run),
+    ]
     return (
         [item for item in made if isinstance(item, Panel)],
         [item for item in made if not isinstance(item, Panel)],
@@ -94,6 +108,8 @@ def _scores(run: Run) -> Panel | Missing:
         line("jerk", table["t_s"], table["jerk"], PURPLE, dash="dot"),
     ]
     note = "DyQ-VLA's two scores per control period, no unit; high fineness is slow, exact motion."
+    if run.source == "joint":
+        note += " Measured in joint space: no robot_description was used."
     return Panel("scores", name, note, traces, {"yaxis": {"rangemode": "normal"}}, 170)
 
 
@@ -103,13 +119,13 @@ def _no_scores(run: Run) -> str:
     return "the recording is too short or too broken for the motion windows to fill"
 
 
-def _sensitivity(run: Run) -> Panel | Missing:
+def _sensitivity(run: Run, span_s: tuple[float, float]) -> Panel | Missing:
     name, table = "Sensitivity", run.decisions
     if not has(table, "sensitivity"):
         return name, _no_scores(run)
     traces = [line("sensitivity", table["t_s"], table["sensitivity"], BLUE)]
     if "theta_fp" in run.thresholds:
-        traces.append(threshold("full precision above", run.thresholds["theta_fp"], _span(run)))
+        traces.append(threshold("full precision above", run.thresholds["theta_fp"], span_s))
     recorded = run.events.get("precision", {})
     if has(recorded, "sensitivity"):
         seen = points("recorded live", recorded["t_s"], recorded["sensitivity"], ORANGE)
@@ -142,7 +158,7 @@ def _bits(run: Run) -> Panel | Missing:
     return Panel("bits", name, note, traces, {"yaxis": axis}, 170)
 
 
-def _acceleration(run: Run) -> Panel | Missing:
+def _acceleration(run: Run, span_s: tuple[float, float]) -> Panel | Missing:
     name, table = "Acceleration anomaly", run.samples
     if not has(table, "acceleration_anomaly"):
         return name, _no_samples(run)
@@ -152,12 +168,12 @@ def _acceleration(run: Run) -> Panel | Missing:
         line("w·A", table["t_s"], weighted, BLUE),
     ]
     if "theta_compat" in run.thresholds:
-        traces.append(threshold("threshold of w·A", run.thresholds["theta_compat"], _span(run)))
+        traces.append(threshold("threshold of w·A", run.thresholds["theta_compat"], span_s))
     note = "Joint acceleration, in deviations above its last second; w is the weight of speed."
     return Panel("acceleration", name, note, traces)
 
 
-def _torque(run: Run) -> Panel | Missing:
+def _torque(run: Run, span_s: tuple[float, float]) -> Panel | Missing:
     name, table = "Torque anomaly", run.samples
     if not has(table, "torque_anomaly"):
         return name, _no_samples(run)
@@ -170,7 +186,7 @@ def _torque(run: Run) -> Panel | Missing:
     ]
     if "theta_redundancy" in run.thresholds:
         limit = run.thresholds["theta_redundancy"]
-        traces.append(threshold("threshold of (1-w)·T", limit, _span(run)))
+        traces.append(threshold("threshold of (1-w)·T", limit, span_s))
     note = "Change of joint torque, in deviations above its last second."
     return Panel("torque", name, note, traces)
 
@@ -186,9 +202,8 @@ def _importance(run: Run) -> Panel | Missing:
     return Panel("importance", name, note, traces)
 
 
-def _lanes(run: Run) -> Panel | Missing:
+def _lanes(run: Run, end_s: float) -> Panel | Missing:
     name = "Route, chunks and executor"
-    end_s = _span(run)[1]
     rows: list[tuple[str, list[dict[str, Any]]]] = []
     route = run.decisions.get("route", np.zeros(0))
     if len(route):
@@ -291,7 +306,3 @@ def _link(run: Run) -> Panel | Missing:
     return Panel(
         "link", name, "ms to the cloud worker and back, without its work.", traces, {}, 160
     )
-
-
-def _span(run: Run) -> tuple[float, float]:
-    return 0.0, max(run.duration_s, 1e-3)

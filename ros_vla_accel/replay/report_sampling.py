@@ -42,13 +42,15 @@ def keep_extremes(t: ArrayLike, y: ArrayLike, limit: int) -> tuple[FloatArray, F
 
 
 def keep_changes(t: ArrayLike, y: ArrayLike) -> tuple[FloatArray, FloatArray]:
-    """The points at which a step signal takes another value, and its last: nothing is lost."""
+    """The points at which a step signal takes another value, the ends, and those before a NaN, up
+    to which a step is drawn: nothing is lost."""
     times, values = np.asarray(t, np.float64), np.asarray(y, np.float64)
     if len(times) < 3:
         return times, values
     before, after = values[:-1], values[1:]
     changed = (before != after) & ~(np.isnan(before) & np.isnan(after))
     kept = np.concatenate(([True], changed))
+    kept[:-1] |= np.isnan(after) & ~np.isnan(before)
     kept[-1] = True
     return times[kept], values[kept]
 

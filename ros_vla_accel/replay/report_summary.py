@@ -57,13 +57,8 @@ def quality(run: Run) -> list[Table]:
             checked,
         )
     ]
-    other = [
-        (topic, f"clock {offset:+.3f} s off; aligned by receive time")
-        for topic, offset in sorted(found.offsets_s.items())
-    ]
-    other += [("note", note) for note in found.notes]
-    if other:
-        tables.append(Table("Clocks and notes", other))
+    if found.notes:
+        tables.append(Table("Notes", [(str(k), note) for k, note in enumerate(found.notes, 1)]))
     return tables
 
 
@@ -80,6 +75,7 @@ def _recording(run: Run) -> Table:
         ("messages read", f"{run.messages:,}"),
         ("joint states used", rate),
         ("joints", ", ".join(run.joint_names) or "none"),
+        ("motion by", {"fk": "forward kinematics"}.get(run.source, "joint space")),
         ("cameras", ", ".join(cameras) or "none"),
     ]
     if math.isfinite(run.real_time_factor):
@@ -99,7 +95,7 @@ def _decisions(run: Run) -> Table:
     critical = run.samples.get("critical", np.zeros(0))
     if len(critical):
         rows.append(("critical joint states", f"{100 * float(np.mean(critical)):.1f} %"))
-    rows += [(name, f"{value:g}") for name, value in sorted(run.thresholds.items())]
+    rows += [(f"threshold {name}", f"{value:g}") for name, value in sorted(run.thresholds.items())]
     return Table("Decisions", rows)
 
 

@@ -33,7 +33,9 @@ def test_every_documented_launch_argument_reaches_the_processes():
         "cloud_endpoint": "tcp://10.0.0.1:1",
         "route": "cloud",
     }
-    assert set(given) | {"params_file", "composed", "robot", "policy_args"} == set(EDGE_ARGUMENTS)
+    assert set(given) | {"params_file", "composed", "robot", "policy_args", "view"} == set(
+        EDGE_ARGUMENTS
+    )
     for process in processes("edge", given):
         line = " ".join(process.ros_arguments())
         assert "__ns:=/arm" in line
@@ -46,6 +48,16 @@ def test_every_documented_launch_argument_reaches_the_processes():
             "route:=cloud",
         ):
             assert text in line
+
+
+def test_the_view_is_started_only_when_asked_for_and_sees_the_edge_s_settings():
+    given = {"view": "true", "namespace": "arm", "use_sim_time": "true", "log_level": "warn"}
+    *edge, view = processes("edge", given)
+    assert edge == processes("edge", {**given, "view": "false"})
+    line = " ".join(view.command)
+    assert line.startswith("view --namespace arm --log-level warn --params-file /")
+    assert line.endswith("edge.yaml --use-sim-time")
+    assert not view.essential
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,10 @@ def full_run(duration_s: float = 30.0, rate_hz: float = 100.0, seed: int = 0) ->
 
 def bare_run() -> Run:
     """A replay of a recording with nothing in it but a damaged stretch of joint states."""
-    found = Quality(samples=0, refused=12, notes=["file ends within <a> message"])
+    found = Quality(
+        samples=0,
+        refused=12,
+        notes=["'/arm/joint_states': 3.2 s off", "file ends within <a> message"],
+    )
     found.counts.update({"not_finite": 12, "damaged_file": 1})
-    found.offsets_s["/arm/joint_states"] = -3.2
     return Run(bag="bare <run>", duration_s=2.0, messages=12, quality=found)

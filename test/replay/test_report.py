@@ -5,13 +5,14 @@ import re
 
 import numpy as np
 import pytest
+from bags import motion, write2
 from report_runs import bare_run, full_run
 
 pytest.importorskip(
     "plotly", reason="plotly is not installed: pip install 'ros_vla_accel[report]'"
 )
 
-from ros_vla_accel.replay.report import page
+from ros_vla_accel.replay.report import main, page
 
 PANELS = [
     "speed",
@@ -87,7 +88,11 @@ def test_the_page_names_no_address_outside_of_plotly():
 
 def test_findings_are_counted_and_explained():
     html = page(bare_run()).html()
-    for text in ("NaN or infinity: refused", "file read up to the damage", "clock -3.200 s off"):
+    for text in (
+        "NaN or infinity: refused",
+        "file read up to the damage",
+        "/arm/joint_states&#x27;: 3.2 s off",
+    ):
         assert text in html
 
 
@@ -104,3 +109,27 @@ def test_starved_ticks_go_on_counting_when_the_executor_restarts():
     executor["starved_ticks"][300:] -= executor["starved_ticks"][300]
     cards = dict(page(run).cards)
     assert abs(int(cards["starved ticks"]) - before) <= 1
+
+
+def test_the_command_turns_a_bag_into_a_page_and_says_how_large(tmp_path):
+    bag = write2(tmp_path / "bag", motion(4.0))
+    out, numbers = tmp_path / "report.html", tmp_path / "report.json"
+    assert main([str(bag), "-o", str(out), "--json", str(numbers)]) == 0
+    drawn = [panel["id"] for panel in data_of(out.read_text())["panels"]]
+    assert drawn[:4] == ["speed", "scores", "sensitivity", "bits"]
+    summary = json.loads(numbers.read_text())["summary"]
+    assert summary["report_mb"] == pytest.approx(out.stat().st_size / 1e6)
+    assert 0 < summary["replay_s"] < summary["report_s"]
+
+
+def test_a_part_of_a_recording_keeps_its_times(tmp_path):
+    bag = write2(tmp_path / "bag", motion(4.0))
+    out = tmp_path / "report.html"
+    assert main([str(bag), "-o", str(out), "--start", "1", "--duration", "2"]) == 0
+    assert data_of(out.read_text())["range"] == pytest.approx([1.0, 3.0], abs=0.05)
+
+
+def test_a_missing_bag_is_an_error_that_names_it(tmp_path, capsys):
+    assert main([str(tmp_path / "nowhere"), "-o", str(tmp_path / "report.html")]) == 1
+    assert "nowhere" in capsys.readouterr().err
+    assert not (tmp_path / "report.html").exists()

@@ -105,6 +105,14 @@ def test_the_buttons_zoom_move_and_show_everything_again(browser):
     assert close_to(browser.run(RANGES), 0.0, 30.0)
 
 
+def test_the_vertical_axis_fits_what_is_shown(browser):
+    browser.run("show([0.6, 1.0]).then(() => true)")  # before the first spike
+    height = "document.getElementById('torque')._fullLayout.yaxis.range[1]"
+    browser.until(f"{height} < 3")
+    browser.run("show(full).then(() => true)")
+    browser.until(f"{height} > 8")
+
+
 def test_a_pointer_marks_its_moment_in_every_panel(browser):
     box = browser.run(
         "(() => { const e = document.querySelector('#bits .nsewdrag');"

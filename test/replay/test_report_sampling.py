@@ -38,10 +38,10 @@ def test_what_is_kept_are_points_of_the_signal_in_order_with_its_extremes(values
 
 
 def test_a_step_signal_loses_no_switch_and_keeps_its_end():
-    y = np.repeat([16.0, 8.0, np.nan, 2.0, 16.0], [5, 1, 4, 300, 20])
+    y = np.repeat([16.0, 8.0, np.nan, 2.0, 16.0], [5, 3, 4, 300, 20])
     times, values = keep_changes(np.arange(len(y)), y)
-    np.testing.assert_array_equal(times, [0, 5, 6, 10, 310, 329])
-    np.testing.assert_array_equal(values, [16, 8, np.nan, 2, 16, 16])
+    np.testing.assert_array_equal(times, [0, 5, 7, 8, 12, 312, 331])
+    np.testing.assert_array_equal(values, [16, 8, 8, np.nan, 2, 16, 16])
 
 
 def test_a_line_breaks_where_the_recording_has_a_gap():

@@ -61,8 +61,32 @@ function show(range) {
   strips();
   return Promise.all(plots.map((plot) => {
     const [low, high] = plot.layout.xaxis.range;
-    return low === from && high === to ? null : Plotly.relayout(plot, { "xaxis.range": [from, to] });
+    const change = heightOf(plot, from, to);
+    if (low !== from || high !== to) change["xaxis.range"] = [from, to];
+    return Object.keys(change).length ? Plotly.relayout(plot, change) : null;
   }));
+}
+
+// The vertical axis fits what is shown: one spike must not flatten the rest of the recording.
+function heightOf(plot, from, to) {
+  const panel = report.panels.find(({ id }) => id === plot.id);
+  if (panel.layout.yaxis && panel.layout.yaxis.range) return {};
+  if (from === full[0] && to === full[1]) return { "yaxis.autorange": true };
+  let low = Infinity;
+  let high = -Infinity;
+  for (const { x, y, visible } of plot._fullData) {
+    if (visible !== true) continue;
+    for (let k = 0; k < x.length; k += 1) {
+      // A line's points just outside still reach into the picture.
+      const inside = (x[k + 1] ?? x[k]) >= from && (x[k - 1] ?? x[k]) <= to;
+      if (inside && y[k] < low) low = y[k];
+      if (inside && y[k] > high) high = y[k];
+    }
+  }
+  if (low > high) return {};
+  if (plot.layout.yaxis.rangemode === "tozero") [low, high] = [Math.min(low, 0), Math.max(high, 0)];
+  const margin = 0.06 * (high - low) || 0.5;
+  return { "yaxis.range": [low < 0 ? low - margin : low, high + margin] };
 }
 
 function label() {
