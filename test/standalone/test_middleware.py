@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -13,11 +14,11 @@ from ros_vla_accel import middleware
 CODE = "from ros_vla_accel import middleware; print(middleware.install())"
 
 
-def run(**environment: str) -> subprocess.CompletedProcess[str]:
+def run(code: str = CODE, **environment: str) -> subprocess.CompletedProcess[str]:
     unset = ("AMENT_PREFIX_PATH", "ROS_DISTRO", middleware.VARIABLE)
     base = {name: value for name, value in os.environ.items() if name not in unset}
     return subprocess.run(
-        [sys.executable, "-c", CODE], capture_output=True, text=True, env={**base, **environment}
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**base, **environment}
     )
 
 
@@ -47,3 +48,14 @@ def test_an_unknown_choice_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_choice_is_told() -> None:
     assert middleware.install() == middleware.selected() == "standalone"
+
+
+def test_forced_standalone_gives_its_own_messages(tmp_path: Path) -> None:
+    for package in ("sensor_msgs", "sensor_msgs/msg"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").write_text("class JointState: pass")
+    code = f"{CODE}; from sensor_msgs.msg import JointState; print(JointState().position)"
+    done = run(
+        code, ROS_DISTRO="jazzy", PYTHONPATH=str(tmp_path), **{middleware.VARIABLE: "standalone"}
+    )
+    assert done.stdout.splitlines() == ["standalone", "array('d')"]

@@ -147,7 +147,9 @@ def test_wrong_environment_variables_are_named() -> None:
 
 
 def test_the_users_cyclonedds_settings_come_last() -> None:
-    assert configuration({"CYCLONEDDS_URI": "file:///mine.xml"}).endswith(",file:///mine.xml")
+    text = configuration({"CYCLONEDDS_URI": "file:///mine.xml"})
+    assert text.endswith(",file:///mine.xml")
+    assert "NetworkInterface" not in text
 
 
 def test_static_peers_are_passed_on() -> None:

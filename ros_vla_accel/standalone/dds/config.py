@@ -53,9 +53,10 @@ def configuration(environment: Mapping[str, str] = os.environ) -> str:
     """Configuration for ``dds_create_domain``: ours, then the user's CYCLONEDDS_URI on top."""
     reach = discovery_range(environment)
     peers = [p for p in environment.get("ROS_STATIC_PEERS", "").split(";") if p.strip()]
+    users = environment.get("CYCLONEDDS_URI", "")
     general, discovery = _SIZES, ""
     if reach == "LOCALHOST":
-        if not peers:
+        if not peers and not users:  # The user's interfaces would add to ours, not replace them.
             general += '<Interfaces><NetworkInterface address="127.0.0.1"/></Interfaces>'
         general += "<AllowMulticast>false</AllowMulticast>"
         peers.append("127.0.0.1")
@@ -72,5 +73,4 @@ def configuration(environment: Mapping[str, str] = os.environ) -> str:
         f'<CycloneDDS><Domain Id="any"><General>{general}</General>'
         f"<Discovery>{discovery}</Discovery>{_BUFFERS}</Domain></CycloneDDS>"
     )
-    users = environment.get("CYCLONEDDS_URI", "")
     return f"{ours},{users}" if users else ours

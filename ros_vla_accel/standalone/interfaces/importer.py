@@ -1,4 +1,4 @@
-"""Makes ``from sensor_msgs.msg import JointState`` work where no generated package exists."""
+"""Makes ``from sensor_msgs.msg import JointState`` give the classes that standalone can send."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
+
+from .definitions import OWN_PACKAGE
 
 PACKAGES = frozenset(
     [
@@ -65,18 +67,22 @@ class _Loader(importlib.abc.Loader):
 
 
 class InterfaceFinder(importlib.abc.MetaPathFinder):
-    """Serves the packages of PACKAGES, after every other finder has been asked."""
+    """Serves the packages of PACKAGES and our messages, before every other finder.
+
+    Where standalone is forced beside a sourced ROS 2, rosidl's classes would be found else.
+    """
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         package, _, kind = fullname.partition(".")
-        if package not in PACKAGES or kind not in ("", "msg", "srv"):
+        known = package in PACKAGES and kind in ("", "msg", "srv")
+        if not known and fullname != f"{OWN_PACKAGE}.msg":
             return None
         return importlib.machinery.ModuleSpec(fullname, _Loader(), is_package=not kind)
 
 
 def install() -> None:
-    """Appends the finder to ``sys.meta_path`` once."""
+    """Puts the finder into ``sys.meta_path`` once."""
     if not any(isinstance(finder, InterfaceFinder) for finder in sys.meta_path):
-        sys.meta_path.append(InterfaceFinder())
+        sys.meta_path.insert(0, InterfaceFinder())
