@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import dataclass
 
@@ -11,8 +10,19 @@ import numpy as np
 from ros_vla_accel.contracts import ActionChunk
 from ros_vla_accel.kinematics.joints import FloatArray
 
-DROPS = ("older_episode", "older_observation", "expired", "future", "not_finite", "shape")
+DROPS = (
+    "older_episode",
+    "older_observation",
+    "expired",
+    "future",
+    "not_finite",
+    "shape",
+    "period",
+)
 """Codes under which a refused chunk is counted."""
+
+LONGEST_CHUNK_S = 5.0
+"""A longer chunk would move the arm for that long after its policy died."""
 
 
 @dataclass(frozen=True)
@@ -104,10 +114,11 @@ class ChunkBuffer:
     def offer(self, chunk: ActionChunk, now_ns: int) -> Verdict:
         """Accepts or drops a chunk, and counts it.
 
-        Accepted: finite (H, A) rows of an episode that is not older than the current one, from
-        an observation newer than any accepted in it and at most one period ahead of now, with
-        its end still to come. A well-formed chunk of a newer episode makes that episode current
-        even if it comes too late to be played. Zero rows stop the current or a newer episode.
+        Accepted: finite (H, A) rows of the control period, of an episode that is not older than
+        the current one, from an observation newer than any accepted in it and at most one period
+        ahead of now, with its end still to come. A well-formed chunk of a newer episode makes
+        that episode current even if it comes too late to be played. Zero rows stop the current
+        or a newer episode.
         """
         now_ns = self.advance(now_ns)
         verdict = self._judge(chunk, now_ns)
@@ -163,8 +174,15 @@ class ChunkBuffer:
             return _drop(
                 "shape", f"actions have shape {actions.shape}, not (rows, {self.action_size})"
             )
-        if actions.shape[0] and not (math.isfinite(chunk.period_s) and chunk.period_ns > 0):
-            return _drop("shape", f"period_s is {chunk.period_s}; it must be positive")
+        period_s = self._period_ns * 1e-9
+        if actions.shape[0] and not abs(chunk.period_s - period_s) <= 0.01 * period_s:
+            return _drop(
+                "period",
+                f"a row lasts {chunk.period_s} s, the executor's period_s is {period_s}; "
+                "set both alike, in seconds",
+            )
+        if actions.shape[0] * period_s > LONGEST_CHUNK_S:
+            return _drop("period", f"{actions.shape[0]} rows last over {LONGEST_CHUNK_S} s")
         if not np.isfinite(actions).all():
             return _drop("not_finite", "actions hold NaN or infinity")
         return None

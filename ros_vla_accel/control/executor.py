@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from enum import IntEnum
 from threading import RLock
-from typing import Any
 
 import numpy as np
 
@@ -14,6 +13,8 @@ from ros_vla_accel.contracts import ActionChunk
 from ros_vla_accel.control.chunk_buffer import ChunkBuffer, Row, Verdict
 from ros_vla_accel.control.limits import ActionLimits, Limiter
 from ros_vla_accel.kinematics.joints import FloatArray, JointSample
+
+LONGEST_WAIT_S = 2.0
 
 
 class State(IntEnum):
@@ -41,19 +42,14 @@ class ExecutorConfig:
     armed: bool = False
 
     def __post_init__(self) -> None:
-        if not (self.period_s > 0 and self.joint_timeout_s > 0):
-            raise ValueError("period_s and joint_timeout_s must be positive")
+        for key in ("period_s", "joint_timeout_s"):
+            if not 0 < getattr(self, key) <= LONGEST_WAIT_S:
+                raise ValueError(
+                    f"{key} is {getattr(self, key)}; it must be positive and at most "
+                    f"{LONGEST_WAIT_S} s: an arm that waits longer moves blind"
+                )
         if self.hold_ticks < 1 or self.blend_rows < 0:
             raise ValueError("hold_ticks must be at least 1 and blend_rows not negative")
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> ExecutorConfig:
-        """Raises ValueError on an unknown key."""
-        known = [item.name for item in fields(cls)]
-        for key in values:
-            if key not in known:
-                raise ValueError(f"unknown executor setting '{key}'; known: {', '.join(known)}")
-        return cls(**values)
 
 
 @dataclass(frozen=True)
@@ -97,10 +93,12 @@ class Executor:
     Faults: joint states missing, stale or ahead of the clock; a joint outside its range. A fault
     ends the chunk in play, so that only an observation made after it moves the arm again. A
     joint outside its range also latches: noise at the boundary would make the arm stutter, and a
-    person who moves the joint back is next to the arm. A newer episode or arming anew unlatches.
+    person who moves the joint back is next to the arm. Only arming anew unlatches, since a policy
+    that merely restarts begins a newer episode too.
 
     A hold ramps all velocity columns to zero together (the direction stays), each by at most its
-    max_step per tick but in no more than ``hold_ticks``, and keeps grippers and positions.
+    max_step per tick but in no more than ``hold_ticks``, and keeps grippers and positions. After
+    a fault, columns that command joint positions start from where the joints are then.
     """
 
     def __init__(self, config: ExecutorConfig, limits: ActionLimits) -> None:
@@ -110,13 +108,14 @@ class Executor:
         self._limiter = Limiter(limits)
         self._max_step = np.asarray(limits.max_step, dtype=np.float64)
         self._keeps = np.array([hold == "keep" for hold in limits.hold])
+        measured = limits.measured_joint or (-1,) * limits.size
+        self._measured = np.array([joint >= 0 for joint in measured])
         self._armed = config.armed
         self._stopping = False
         self._previous = self._unknown()
         self._hold_left = 0
         self._fault = ""
         self._latched = ""
-        self._latched_episode = 0
         self._last_tick_ns: int | None = None
         self._ticks = 0
         self._starved_ticks = 0
@@ -138,7 +137,8 @@ class Executor:
         with self._lock:
             if armed and not self._armed:
                 self._latched = ""
-                self._previous = self._unknown()
+                if not self._stopping:  # else the arm is still moving, and must come to rest
+                    self._previous = self._unknown()
             self._stopping = not armed and (self._armed or self._stopping)
             self._armed = armed
 
@@ -158,7 +158,9 @@ class Executor:
                     self.buffer.clear(f"a fault: {fault}", now_ns, wanted=self.buffer.wanted)
                 self._fault = fault
                 return self._hold(now_ns, State.FAULT, fault)
-            self._fault = ""
+            if self._fault:
+                self._fault = ""
+                self._previous[self._measured] = np.nan
             if self._stopping:
                 return self._hold(now_ns, State.IDLE, "disarmed: coming to rest")
             row = self.buffer.row(now_ns)
@@ -181,8 +183,6 @@ class Executor:
             self._late_ticks += 1
 
     def _find_fault(self, now_ns: int, joints: JointSample | None) -> str:
-        if self._latched and self.buffer.episode_id > self._latched_episode:
-            self._latched = ""
         limit_s = self.config.joint_timeout_s
         if joints is None:
             return "no joint states yet; check the joint_states topic and the joint names"
@@ -197,7 +197,6 @@ class Executor:
         outside = self._limiter.joint_fault(joints.position)
         if outside:
             self._latched = outside
-            self._latched_episode = self.buffer.episode_id
         return self._latched
 
     def _play(self, now_ns: int, row: Row, joints: JointSample | None) -> Tick:

@@ -137,7 +137,7 @@ def header_from_msg(msg: InferenceRequestMsg) -> RequestHeader:
 def set_field(msg: Any, path: str, value: float) -> None:
     """Sets ``twist.linear.x`` or ``data[2]`` of a message; arrays grow to the index.
 
-    Raises AttributeError naming the path when the message has no such field.
+    Raises AttributeError naming the path when the message has no number there.
     """
     *parents, last = re.findall(r"[a-z_][a-z0-9_]*|\[\d+\]", path)
     target = msg
@@ -145,8 +145,8 @@ def set_field(msg: Any, path: str, value: float) -> None:
         target = target[int(part[1:-1])] if part.startswith("[") else getattr(target, part)
     if last.startswith("["):
         _set_element(msg, path, int(last[1:-1]), value)
-    elif not hasattr(target, last):
-        raise AttributeError(f"{type(msg).__name__} has no field '{path}'")
+    elif not isinstance(getattr(target, last, None), int | float):
+        raise AttributeError(f"{type(msg).__name__} has no number at '{path}'")
     else:
         setattr(target, last, float(value))
 

@@ -76,8 +76,11 @@ def test_newer_episode_becomes_current_even_if_its_chunk_is_too_late() -> None:
         ({"actions": np.zeros((16, 3), np.float32)}, "shape"),
         ({"actions": np.zeros(16, np.float32)}, "shape"),
         ({"actions": np.zeros((16, 0), np.float32)}, "shape"),
-        ({"period_s": 0.0}, "shape"),
-        ({"period_s": float("nan")}, "shape"),
+        ({"period_s": 0.0}, "period"),
+        ({"period_s": float("nan")}, "period"),
+        ({"period_s": 1e300}, "period"),
+        ({"period_s": 50.0}, "period"),
+        ({"actions": np.zeros((101, 2), np.float32)}, "period"),
         ({"stamp_ns": T0 + 2 * PERIOD}, "future"),
     ],
 )

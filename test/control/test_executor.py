@@ -27,7 +27,7 @@ class Arm:
     """An executor with its clock, fed a fresh joint state unless told otherwise."""
 
     def __init__(self, limits: ActionLimits = LIMITS, **settings: object) -> None:
-        config = ExecutorConfig.from_dict({"armed": True, **settings})
+        config = ExecutorConfig(**{"armed": True, **settings})
         self.executor = Executor(config, limits)
         self.now_ns = 1000 * MS
         self.joint = 0.0
@@ -144,7 +144,17 @@ def test_after_a_fault_only_a_newer_observation_moves_the_arm() -> None:
     assert arm.tick().state is State.PLAYING
 
 
-def test_joint_outside_its_range_latches_until_a_newer_episode() -> None:
+def test_clock_reset_during_a_fault_voids_what_was_accepted_before_it() -> None:
+    arm = Arm()
+    arm.tick(None)
+    arm.chunk([0.1, 0.0, 0.0])
+    arm.now_ns -= 1000 * MS
+    for _ in range(21):
+        arm.tick(None)
+    assert arm.tick().state is State.IDLE
+
+
+def test_joint_outside_its_range_latches_even_over_a_newer_episode() -> None:
     arm = Arm()
     arm.chunk([0.1, 0.0, 0.0])
     arm.joint = 1.01
@@ -153,7 +163,7 @@ def test_joint_outside_its_range_latches_until_a_newer_episode() -> None:
     arm.chunk([0.1, 0.0, 0.0])
     assert arm.tick().state is State.FAULT
     arm.chunk([0.1, 0.0, 0.0], episode=2)
-    assert arm.tick().state is State.PLAYING
+    assert arm.tick().state is State.FAULT
 
 
 def test_arming_anew_clears_a_latched_fault() -> None:
@@ -239,9 +249,42 @@ def test_dropped_chunks_are_counted_by_reason() -> None:
     assert tick.chunks_dropped == 2
 
 
-def test_unknown_setting_is_an_error() -> None:
-    with pytest.raises(ValueError, match="unknown executor setting 'perod_s'"):
-        ExecutorConfig.from_dict({"perod_s": 0.05})
+@pytest.mark.parametrize("wait_s", [0.0, 2.5, float("inf"), float("nan")])
+def test_an_executor_that_would_wait_too_long_is_refused(wait_s: float) -> None:
+    with pytest.raises(ValueError, match="joint_timeout_s"):
+        ExecutorConfig(joint_timeout_s=wait_s)
+
+
+def test_arming_again_during_the_ramp_to_rest_still_comes_to_rest() -> None:
+    arm = Arm()
+    arm.chunk([0.2, 0.0, 0.3])
+    arm.ticks(2)
+    arm.executor.arm(False)
+    assert arm.tick().command[0] > 0
+    arm.stop()
+    arm.executor.arm(True)
+    ticks = arm.ticks(4)
+    assert all(tick.send for tick in ticks)
+    assert ticks[-1].command == pytest.approx([0.0, 0.0, 0.3])
+
+
+def test_after_a_fault_a_position_starts_from_where_the_joint_is_then() -> None:
+    limits = ActionLimits(
+        names=("q0",),
+        max_abs=(float("inf"),),
+        max_step=(0.05,),
+        hold=("keep",),
+        measured_joint=(0,),
+        joint_names=("q0",),
+    )
+    arm = Arm(limits)
+    arm.joint = 0.8
+    arm.chunk([0.8])
+    arm.tick()
+    arm.tick(None)
+    arm.joint = -0.4
+    arm.chunk([0.8])
+    assert arm.tick().command == pytest.approx([-0.35])
 
 
 def test_watchdog_expires_without_food_on_the_steady_clock() -> None:

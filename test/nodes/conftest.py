@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections import defaultdict
@@ -15,7 +16,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-DOMAIN = 43
+DOMAIN = 100 + os.getpid() % 100  # Two test runs beside each other must not talk.
 
 sys.path.insert(0, str(Path(__file__).parent))  # arm_policy, as a user's module would be found
 

@@ -1,19 +1,26 @@
 """The executor node commands the robot from chunks, and brings it to rest whatever happens."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import yaml
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import TwistStamped
+from rclpy.parameter import Parameter
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64
 
 from ros_vla_accel.contracts import ActionChunk as Chunk
+from ros_vla_accel.control.robot_config import load_robot
 from ros_vla_accel.msg import ActionChunk, ExecutorState
 from ros_vla_accel.nodes.action_executor import ActionExecutor
 from ros_vla_accel.nodes.base import CHUNK_QOS
 from ros_vla_accel.nodes.convert import chunk_to_msg, to_stamp
+from ros_vla_accel.nodes.joint_input import JointInput
 
+SHIPPED = Path(__file__).parents[2] / "config" / "robots" / "metaworld_sawyer.yaml"
 NAMES = [f"right_j{i}" for i in range(7)] + ["r_close", "l_close"]
 ROW = np.array([0.1, 0.0, -0.05, 1.0], np.float32)
 
@@ -63,7 +70,7 @@ class Driver:
 @pytest.fixture
 def driver(bench):
     driver = Driver(bench)
-    bench.start(ActionExecutor)
+    driver.node = bench.start(ActionExecutor)
     driver.until_state(ExecutorState.IDLE)
     return driver
 
@@ -114,15 +121,18 @@ def test_shuffled_names_and_extra_joints_are_read_by_name(bench, driver):
     bench.until(lambda: driver.twists and driver.twists[-1].twist.linear.x > 0)
 
 
-def test_a_joint_past_its_limit_stops_the_arm_until_the_next_episode(bench, driver):
+def test_a_joint_past_its_limit_stops_the_arm_until_a_person_arms_it_again(bench, driver):
     driver.send_chunk()
     driver.until_state(ExecutorState.PLAYING)
     driver.position = np.array([3.2, *np.zeros(8)])
     assert "right_j0" in driver.until_state(ExecutorState.FAULT).reason
     bench.until(driver.is_at_rest)
     driver.position = np.zeros(9)
-    driver.send_chunk(episode=1)
+    driver.send_chunk(episode=2)
     driver.until_state(ExecutorState.FAULT)
+    for armed in (False, True):
+        (result,) = driver.node.set_parameters([Parameter("armed", value=armed)])
+        assert result.successful
     driver.send_chunk(episode=2)
     driver.until_state(ExecutorState.PLAYING)
 
@@ -166,3 +176,45 @@ def test_ending_the_node_in_motion_leaves_the_arm_at_rest(bench):
     driver.send_chunk()
     bench.until(lambda: driver.states, 1.0)
     assert len(driver.twists) == count
+
+
+def test_activating_again_obeys_the_armed_parameter(bench, driver):
+    driver.node.trigger_deactivate()
+    driver.node.trigger_activate()
+    driver.send_chunk()
+    bench.until(lambda: driver.twists and driver.twists[-1].twist.linear.x > 0)
+
+
+def test_a_callback_that_raises_holds_the_arm_and_the_node_goes_on(bench, driver, monkeypatch):
+    driver.send_chunk()
+    bench.until(lambda: driver.twists and driver.twists[-1].twist.linear.x > 0)
+    with monkeypatch.context() as broken:
+        broken.setattr(driver.node.core, "tick", lambda *_: 1 / 0)
+        bench.until(driver.is_at_rest)
+        assert "division" in driver.node.failure[1]
+    driver.send_chunk()
+    driver.until_state(ExecutorState.PLAYING)
+
+
+def test_a_robot_with_other_joints_than_the_process_reads_is_refused(bench, tmp_path):
+    content = yaml.safe_load(SHIPPED.read_text())
+    content["joint_names"] = content["joint_names"][:7]
+    path = tmp_path / "robot.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    joints = JointInput(bench.probe, load_robot(SHIPPED))
+    overrides = [Parameter("robot", value=str(path))]
+    node = bench.add(
+        ActionExecutor(namespace="/vla", joints=joints, parameter_overrides=overrides)
+    )
+    assert not node.autostart()
+
+
+@pytest.mark.parametrize("field", ["twist.linear", "header.frame_id", "twist.linear.w"])
+def test_a_command_field_that_takes_no_number_fails_the_configuration(bench, tmp_path, field):
+    content = yaml.safe_load(SHIPPED.read_text())
+    content["actions"]["vx"]["field"] = field
+    path = tmp_path / "robot.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    overrides = [Parameter("robot", value=str(path))]
+    node = bench.add(ActionExecutor(namespace="/vla", parameter_overrides=overrides))
+    assert not node.autostart()
