@@ -211,6 +211,20 @@ def test_answer_with_nan_hands_over_to_the_edge_at_once() -> None:
     assert isinstance(policy.poll(), StartEdge)
 
 
+def test_answer_from_before_a_clock_reset_is_no_answer() -> None:
+    policy = Policy()
+    policy.decide()
+    order = policy.poll()
+    assert order is not None
+    policy.now -= 5000 * MS
+    edge = policy.poll()
+    policy.finish(edge)
+    policy.wait(200)
+    policy.executor()
+    policy.reply(order)
+    assert isinstance(policy.poll(), StartEdge)
+
+
 def test_request_that_could_not_be_sent_hands_over_to_the_edge_at_once() -> None:
     policy = Policy()
     policy.decide()

@@ -17,15 +17,22 @@ from protocol_world import LINKS, MS, World
 from ros_vla_accel.partition.link import LinkState
 from ros_vla_accel.partition.orders import StartEdge
 
+DEADLINES = (0.2, 0.3, 0.7)
+
 
 class Protocol(RuleBasedStateMachine):
     """Drives ``World``; each rule is something that happens to a robot."""
 
-    @initialize(link=st.sampled_from(LINKS), edge_ms=st.sampled_from((30, 120, 240)))
-    def begin(self, link: str, edge_ms: int) -> None:
+    @initialize(
+        link=st.sampled_from(LINKS),
+        edge_ms=st.sampled_from((30, 120, 240)),
+        deadline_s=st.sampled_from(DEADLINES),
+    )
+    def begin(self, link: str, edge_ms: int, deadline_s: float) -> None:
         self.world = World()
         self.world.link = link
         self.world.edge_ms = edge_ms
+        self.world.start_manager(deadline_s)
         self.world.instruct("open the drawer")
 
     @invariant()
@@ -82,11 +89,18 @@ class Protocol(RuleBasedStateMachine):
             stray = StartEdge(next(world.order), newest - older, world.now - back_ms * MS, "stray")
             world.publish_chunk(world.chunk(stray, "cloud"))
 
-    @rule(restart=st.booleans(), back_ms=st.integers(0, 300))
-    def instruction_is_taken_back_in_motion(self, restart: bool, back_ms: int) -> None:
+    @rule(moving=st.integers(110, 170), restart=st.booleans(), back_ms=st.integers(0, 300))
+    def instruction_is_taken_back_in_motion(
+        self, moving: int, restart: bool, back_ms: int
+    ) -> None:
         world = self.world
+        world.blind = world.joints_silent = False
+        if world.policy is None:
+            world.start_policy()
+        if world.executor is None:
+            world.start_executor()
         world.instruct("wave" if world.instruction != "wave" else "bow")
-        self.a_moment_passes(130)
+        self.a_moment_passes(moving)
         world.instruct("")
         if restart:
             self.a_moment_passes(10)
@@ -130,7 +144,7 @@ class Protocol(RuleBasedStateMachine):
     def manager_dies(self) -> None:
         self.world.manager = None
 
-    @rule(deadline_s=st.sampled_from((0.2, 0.3, 0.7)))
+    @rule(deadline_s=st.sampled_from(DEADLINES))
     def manager_starts(self, deadline_s: float) -> None:
         self.world.start_manager(deadline_s)
 
