@@ -36,7 +36,7 @@ class BenchError(RuntimeError):
 
 
 def _start(role: str, arguments: list[str]) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "ros_vla_accel.bench.ros_nodes", role, *arguments]
+    command = [sys.executable, "-m", "ros_vla_accel.nodes.traffic", role, *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 

@@ -14,6 +14,7 @@ EXECUTABLES = {
     "partition_manager": "ros_vla_accel.nodes.partition_manager",
     "action_executor": "ros_vla_accel.nodes.action_executor",
     "edge_control": "ros_vla_accel.nodes.edge_control",
+    "recorder": "ros_vla_accel.nodes.recorder_node",
     "sim_robot": "ros_vla_accel.sim.robot",
 }
 """Executable -> module with a ``main(args)``. CMakeLists.txt makes a wrapper for each."""

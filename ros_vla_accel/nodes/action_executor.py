@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +15,7 @@ from ros_vla_accel.control.robot_config import RobotConfig
 from ros_vla_accel.control.watchdog import Watchdog
 from ros_vla_accel.msg import ActionChunk, ExecutorState
 from ros_vla_accel.nodes.base import CHUNK_QOS, STEADY, AccelNode, run_nodes
-from ros_vla_accel.nodes.convert import chunk_from_msg, set_field, to_stamp
+from ros_vla_accel.nodes.convert import chunk_from_msg, message_class, set_field, to_stamp
 
 
 class CommandWriter:
@@ -28,14 +27,10 @@ class CommandWriter:
         self._types = {}
         self._publishers = {}
         for name, command in robot.commands.items():
-            package, _, message = command.type.partition("/msg/")
             try:
-                kind = getattr(importlib.import_module(f"{package}.msg"), message)
-            except (ImportError, AttributeError):
-                raise ValueError(
-                    f"robot '{robot.name}': command '{name}' has unknown type '{command.type}'; "
-                    "write it as package/msg/Name"
-                ) from None
+                kind = message_class(command.type)
+            except ValueError as error:
+                raise ValueError(f"robot '{robot.name}': command '{name}': {error}") from None
             self._types[name] = kind
             self._publishers[name] = node.publisher(kind, command.topic, 10)
         # A wrong field path shall fail at configure, not at the first command.

@@ -6,7 +6,7 @@ One description for both ways to start: ``launch/*.launch.py`` and ``ros-vla-acc
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ros_vla_accel.resources import existing_path
@@ -36,6 +36,7 @@ so config/edge.yaml leaves these out.
 EDGE_ARGUMENTS = {
     **COMMON_ARGUMENTS,
     "view": ("false", "signals and cameras for Foxglove on ws://127.0.0.1:8765"),
+    "record": ("", "folder in which the stack's topics are recorded as MCAP bags"),
     **{name: ("", text) for name, text in NODE_ARGUMENTS.items()},
 }
 SIM_ARGUMENTS = {
@@ -129,6 +130,14 @@ def _edge(given: dict[str, str]) -> list[Process]:
         )
         for name in names
     ]
+    if given["record"]:
+        recorder = replace(
+            started[0],
+            name="recorder",
+            parameters={**parameters, "folder": given["record"]},
+            essential=False,
+        )
+        started.append(recorder)
     return [*started, _view(given, parameters)] if _true(given["view"]) else started
 
 

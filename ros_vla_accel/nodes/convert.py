@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from typing import Any
 
@@ -132,6 +133,15 @@ def header_from_msg(msg: InferenceRequestMsg) -> RequestHeader:
         previous_actions=np.asarray(msg.previous_actions, "<f4").tobytes(),
         **{name: getattr(msg, name) for name in _SAME_FIELDS},
     )
+
+
+def message_class(name: str) -> Any:
+    """The class of ``package/msg/Name``. Raises ValueError if there is none."""
+    package, _, message = name.partition("/msg/")
+    try:
+        return getattr(importlib.import_module(f"{package}.msg"), message)
+    except (ImportError, AttributeError, ValueError):
+        raise ValueError(f"unknown type '{name}'; write it as package/msg/Name") from None
 
 
 def set_field(msg: Any, path: str, value: float) -> None:

@@ -105,6 +105,7 @@ class DemoOperator(Node):
             ("joint_states", JointState, qos_profile_sensor_data),
             ("camera/gripperPOV/image_raw", Image, qos_profile_sensor_data),
             ("instruction", String, STATE_QOS),
+            ("robot_description", String, STATE_QOS),
             ("partition_decision", PartitionDecision, STATE_QOS),
             ("command/twist", TwistStamped, QoSProfile(depth=10)),
             ("command/gripper", Float64, QoSProfile(depth=10)),

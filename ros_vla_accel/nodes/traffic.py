@@ -1,4 +1,4 @@
-"""The two processes of ``bench ros``; run as ``python -m ros_vla_accel.bench.ros_nodes ROLE``."""
+"""The two processes of ``bench ros``; run as ``python -m ros_vla_accel.nodes.traffic ROLE``."""
 
 # ruff: noqa: E402 (the middleware is chosen before rclpy is imported)
 
