@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from ros_vla_accel.resources import existing_path
@@ -134,7 +135,7 @@ def _edge(given: dict[str, str]) -> list[Process]:
         recorder = replace(
             started[0],
             name="recorder",
-            parameters={**parameters, "folder": given["record"]},
+            parameters={**parameters, "folder": str(Path(given["record"]).expanduser().resolve())},
             essential=False,
         )
         started.append(recorder)

@@ -10,27 +10,29 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from geometry_msgs.msg import TwistStamped
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, qos_profile_sensor_data
-from sensor_msgs.msg import Image, JointState
-from std_msgs.msg import Float64, String
+from rclpy.parameter import Parameter as NodeParameter
+from rclpy.qos import qos_profile_sensor_data
+from sensor_msgs.msg import Image
+from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
+from ros_vla_accel.control.robot_config import load_robot
 from ros_vla_accel.msg import (
     ActionChunk,
     ExecutorState,
     InferenceStats,
     LinkStats,
-    PartitionDecision,
     PrecisionCommand,
 )
 from ros_vla_accel.nodes.base import CHUNK_QOS, STATE_QOS
 from ros_vla_accel.nodes.convert import chunk_from_msg, to_ns
 from ros_vla_accel.nodes.images import decode_raw
 from ros_vla_accel.nodes.recorder import Recorder
+from ros_vla_accel.nodes.recorder_node import EVENT_QOS, stack_topics
+from ros_vla_accel.resources import existing_path
 
 FRAME_PERIOD_S = 0.5
 """Simulated time between two frames of the contact sheet."""
@@ -80,7 +82,9 @@ class DemoOperator(Node):
     """Talks to the other processes over their public topics and services only."""
 
     def __init__(self, namespace: str) -> None:
-        super().__init__("demo_operator", namespace=namespace)
+        # Recordings are stamped in simulated time, as the messages in them are.
+        sim_time = NodeParameter("use_sim_time", value=True)
+        super().__init__("demo_operator", namespace=namespace, parameter_overrides=[sim_time])
         self.watch = Watch()
         self.changed = threading.Condition()
         self._instruction = self.create_publisher(String, "instruction", STATE_QOS)
@@ -99,22 +103,9 @@ class DemoOperator(Node):
             self.create_subscription(kind, topic, handle, qos)
 
     def record(self, folder: Path) -> Recorder:
-        """Records what the operator watches, the joints, the commands and the other camera."""
-        watched = [(topic, kind, qos) for kind, topic, _, qos in self._topics]
-        extra = [
-            ("joint_states", JointState, qos_profile_sensor_data),
-            ("camera/gripperPOV/image_raw", Image, qos_profile_sensor_data),
-            ("instruction", String, STATE_QOS),
-            ("robot_description", String, STATE_QOS),
-            ("partition_decision", PartitionDecision, STATE_QOS),
-            ("command/twist", TwistStamped, QoSProfile(depth=10)),
-            ("command/gripper", Float64, QoSProfile(depth=10)),
-        ]
-        profiles = [
-            (topic, kind, qos if isinstance(qos, QoSProfile) else QoSProfile(depth=qos))
-            for topic, kind, qos in watched + extra
-        ]
-        return Recorder(self, folder, profiles)
+        """Records the stack's topics and the state of the task, in simulated time."""
+        robot = load_robot(existing_path("metaworld_sawyer", "config/robots"))
+        return Recorder(self, folder, [*stack_topics(robot), ("task_status", String, EVENT_QOS)])
 
     def instruct(self, text: str) -> None:
         self._instruction.publish(String(data=text))

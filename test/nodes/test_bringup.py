@@ -33,9 +33,8 @@ def test_every_documented_launch_argument_reaches_the_processes():
         "cloud_endpoint": "tcp://10.0.0.1:1",
         "route": "cloud",
     }
-    assert set(given) | {"params_file", "composed", "robot", "policy_args", "view"} == set(
-        EDGE_ARGUMENTS
-    )
+    others = {"params_file", "composed", "robot", "policy_args", "view", "record"}
+    assert set(given) | others == set(EDGE_ARGUMENTS)
     for process in processes("edge", given):
         line = " ".join(process.ros_arguments())
         assert "__ns:=/arm" in line
@@ -58,6 +57,14 @@ def test_the_view_is_started_only_when_asked_for_and_sees_the_edge_s_settings():
     assert line.startswith("view --namespace arm --log-level warn --params-file /")
     assert line.endswith("edge.yaml --use-sim-time")
     assert not view.essential
+
+
+def test_the_recorder_is_started_only_when_given_a_folder():
+    *edge, recorder = processes("edge", {"record": "bags", "namespace": "arm"})
+    assert edge == processes("edge", {"namespace": "arm"})
+    assert recorder.name == "recorder"
+    assert f"folder:={Path('bags').resolve()}" in recorder.ros_arguments()
+    assert not recorder.essential
 
 
 @pytest.mark.parametrize(
