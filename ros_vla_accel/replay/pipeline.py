@@ -127,6 +127,7 @@ class _Replay:
         self._events = events.EventLog()
         self._clocks: dict[str, CameraClock] = {}
         self._frames_due: dict[str, int] = {}
+        self._late_ns = 0
         self._inference: RecordedInference | None = None
         if config.policy and config.robot:
             self._inference = RecordedInference(
@@ -206,6 +207,7 @@ class _Replay:
             self._refuse(fields, received_ns, error)
             return
         self._quality.note(fields, received_ns)
+        self._late_ns = received_ns - sample.stamp_ns
         if self._intake.alignment.offset_ns != offset_ns:
             self._note_offset(channel.topic, self._intake.alignment.offset_ns * 1e-9)
         if self._inference:
@@ -262,7 +264,7 @@ class _Replay:
             self._on_decision(decision)
 
     def _on_event(self, channel: Channel, received_ns: int, msg: Any) -> None:
-        self._events.take(channel.msgtype, msg, self._seconds(received_ns))
+        self._events.take(channel.msgtype, msg, self._seconds(self._moment_ns(received_ns, msg)))
         if self._config.link == "recorded" and channel.msgtype.endswith("/LinkStats"):
             self._decider.health = LinkState(int(msg.health))
 
@@ -294,7 +296,21 @@ class _Replay:
         except ValueError:
             self._result.quality.counts["undecodable"] += 1
             return
-        self._result.frames.append(Frame(channel.topic, self._seconds(stamp_ns), image))
+        t_s = self._seconds(self._moment_ns(received_ns, msg))
+        self._result.frames.append(Frame(channel.topic, t_s, image))
+
+    def _moment_ns(self, received_ns: int, msg: Any) -> int:
+        """When it happened, on the time axis of the joint states: by its stamp if their clock
+        stamped it (simulated time stands still now and then, and arrivals go on), else when it
+        arrived."""
+        offset_ns = self._intake.alignment.offset_ns if self._intake else 0
+        stamp = msg.header.stamp
+        stamp_ns = int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+        aligned_ns = stamp_ns + offset_ns
+        if not offset_ns or abs(received_ns - aligned_ns) > abs(received_ns - stamp_ns):
+            return received_ns
+        # A chunk has the stamp of its observation, and comes later.
+        return received_ns - self._late_ns if hasattr(msg, "horizon") else aligned_ns
 
     def _seconds(self, stamp_ns: int) -> float:
         return (stamp_ns - self._bag.start_ns) * 1e-9

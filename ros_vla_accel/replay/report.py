@@ -28,7 +28,7 @@ def page(run: Run, start_s: float = 0.0) -> Page:
     """
     span_s = (start_s, start_s + max(run.duration_s, 1e-3))
     drawn, missing = panels(run, span_s)
-    cameras = strips(run.frames, span_s)
+    cameras = strips(run.frames)
     if not cameras:
         missing.insert(0, ("Camera strip", "no images in the recording"))
     started = "at an unknown time"

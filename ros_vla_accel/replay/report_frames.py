@@ -12,7 +12,6 @@ from ros_vla_accel.replay.run import Frame
 
 MAX_FRAMES = 200
 """Thumbnails per camera in a report."""
-MARGIN_S = 1.0
 WIDTH_PX = 120
 QUALITY = 60
 
@@ -27,15 +26,11 @@ class Strip:
     images: list[bytes]
 
 
-def strips(frames: Sequence[Frame], span_s: tuple[float, float]) -> list[Strip]:
-    """A strip per image topic, of at most MAX_FRAMES frames spread evenly over its time.
-
-    Frames stamped outside of the span are left out: their clock was not known yet.
-    """
+def strips(frames: Sequence[Frame]) -> list[Strip]:
+    """A strip per image topic, of at most MAX_FRAMES frames spread evenly over its time."""
     by_topic: dict[str, list[Frame]] = {}
     for frame in frames:
-        if span_s[0] - MARGIN_S <= frame.t_s <= span_s[1] + MARGIN_S:
-            by_topic.setdefault(frame.topic, []).append(frame)
+        by_topic.setdefault(frame.topic, []).append(frame)
     made = []
     for number, (topic, seen) in enumerate(sorted(by_topic.items())):
         seen.sort(key=lambda frame: frame.t_s)

@@ -47,24 +47,35 @@ function draw(panel) {
   });
 }
 
-// Everything shows the same stretch of time, whoever asked for it.
-function show(range) {
+// Everything shows the same stretch of time, whoever asked for it; first what is on the screen.
+async function show(range) {
   const least = Math.min(0.05, full[1] - full[0]);
   let [from, to] = [Math.max(range[0], full[0]), Math.min(range[1], full[1])];
   if (to - from < least) {
     from = Math.max(full[0], to - least);
     to = from + least;
   }
-  if (from === shown[0] && to === shown[1]) return Promise.resolve();
+  if (from === shown[0] && to === shown[1]) return;
   shown = [from, to];
   label();
   strips();
-  return Promise.all(plots.map((plot) => {
-    const [low, high] = plot.layout.xaxis.range;
-    const change = heightOf(plot, from, to);
-    if (low !== from || high !== to) change["xaxis.range"] = [from, to];
-    return Object.keys(change).length ? Plotly.relayout(plot, change) : null;
-  }));
+  const seen = (plot) => {
+    const { top, bottom } = plot.getBoundingClientRect();
+    return bottom > 0 && top < innerHeight;
+  };
+  await Promise.all(plots.filter(seen).map(follow));
+  await new Promise((painted) => setTimeout(painted));
+  await Promise.all(plots.map(follow));
+}
+
+function follow(plot) {
+  const [from, to] = shown;
+  const [low, high] = plot.layout.xaxis.range;
+  if (plot.stretch === shown) return null;
+  plot.stretch = shown;
+  const change = heightOf(plot, from, to);
+  if (low !== from || high !== to) change["xaxis.range"] = [from, to];
+  return Object.keys(change).length ? Plotly.relayout(plot, change) : null;
 }
 
 // The vertical axis fits what is shown: one spike must not flatten the rest of the recording.
