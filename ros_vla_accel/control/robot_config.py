@@ -72,6 +72,8 @@ class RobotConfig:
     state: policy state name -> joint field; without an entry, the position of that joint.
     joint_limits: joint -> (lower, upper) in rad or m; a joint past them stops the arm.
     tip_frame: link of robot_description whose motion sets the precision.
+    align_clock: joint_states are stamped by another clock, a constant offset away: take their
+        time of arrival instead. False: such an offset counts as age, and stops the arm.
     armed: whether commands leave from the start; false on real robots.
     """
 
@@ -85,6 +87,7 @@ class RobotConfig:
     joint_limits: dict[str, tuple[float, float]] = field(default_factory=dict)
     action_kind: str = "cartesian_velocity"
     tip_frame: str = ""
+    align_clock: bool = False
     armed: bool = False
 
     def state_source(self, name: str) -> StateSource:

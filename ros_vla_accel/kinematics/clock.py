@@ -17,9 +17,14 @@ class ClockAlignment:
     apart best, a corrupt stamp or two do no harm); it counts when it is larger than 0.1 s and
     half of the differences lie within 0.1 s of it. It never moves afterwards, so that what
     follows from the stamps is a function of the messages, live and in replay alike.
+
+    One-way stamps cannot tell another clock from a constant delay, and on a live robot a delay
+    must not pass for freshness: with ``trusted`` false the offset is found but not applied.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, trusted: bool = True) -> None:
+        self.trusted = trusted
+        self.found_ns = 0
         self.offset_ns = 0
         self.settled = False
         self._differences: list[int] = []
@@ -36,7 +41,8 @@ class ClockAlignment:
             return 0
         self.settled = True
         before_ns = self.offset_ns
-        self.offset_ns = _constant(sorted(self._differences))
+        self.found_ns = _constant(sorted(self._differences))
+        self.offset_ns = self.found_ns if self.trusted else 0
         return self.offset_ns - before_ns
 
     def restart(self) -> None:

@@ -18,9 +18,12 @@ class JointIntake:
     function of the samples, whoever receives them and when.
     """
 
-    def __init__(self, names: Sequence[str], differentiate: bool = True) -> None:
+    def __init__(
+        self, names: Sequence[str], differentiate: bool = True, align: bool = True
+    ) -> None:
+        """align: whether an offset that is found may move the stamps."""
         self.reader = JointReader(names, differentiate)
-        self.alignment = ClockAlignment()
+        self.alignment = ClockAlignment(align)
         self.settled = False
 
     def take(

@@ -31,7 +31,7 @@ class JointInput:
 
     def __init__(self, node: Any, robot: RobotConfig) -> None:
         self.robot = robot
-        self.intake = JointIntake(robot.joint_names)
+        self.intake = JointIntake(robot.joint_names, align=robot.align_clock)
         self.reader = self.intake.reader
         self.buffer = SignalBuffer()
         self.error = f"no joint states on '{robot.joint_states}' yet"
@@ -54,7 +54,7 @@ class JointInput:
 
     def _on_message(self, msg: JointState) -> None:
         received_ns = int(self._node.get_clock().now().nanoseconds)
-        offset_ns = self.intake.alignment.offset_ns
+        found_ns = self.intake.alignment.found_ns
         try:
             sample = self.intake.take(
                 msg.name,
@@ -76,12 +76,19 @@ class JointInput:
         if self.intake.settled:
             for listener in self._listeners:
                 listener(sample)
-        if self.intake.alignment.offset_ns != offset_ns:
-            self._aligned()
+        if self.intake.alignment.found_ns != found_ns:
+            self._on_offset()
 
-    def _aligned(self) -> None:
-        self.buffer.clear()  # Its stamps are on the publisher's clock.
-        self._node.get_logger().warning(
-            f"joint_states are stamped {-self.intake.alignment.offset_ns * 1e-9:+.3f} s from this "
-            "node's clock; aligned by the time they arrive"
+    def _on_offset(self) -> None:
+        alignment = self.intake.alignment
+        text = (
+            f"joint_states are stamped {-alignment.found_ns * 1e-9:+.3f} s from this node's clock"
         )
+        if alignment.trusted:
+            self.buffer.clear()  # Its stamps are on the publisher's clock.
+            self._node.get_logger().warning(f"{text}; aligned by the time they arrive")
+        else:
+            self._node.get_logger().error(
+                f"{text}; mend the driver's clock or, if it is another clock and no delay, set "
+                "`align_clock: true` in the robot YAML"
+            )

@@ -72,3 +72,12 @@ def test_a_reset_clock_is_estimated_anew():
     sample = take(intake, 2 * SAMPLES + 1, offset_ms=5000)
     assert intake.settled
     assert sample.stamp_ns == START + (2 * SAMPLES + 1) * 10 * MS
+
+
+def test_an_offset_that_is_not_trusted_is_told_and_moves_no_stamp():
+    alignment = ClockAlignment(trusted=False)
+    for index in range(SAMPLES):
+        assert alignment.observe(index * 10 * MS, index * 10 * MS + 5000 * MS) == 0
+    assert alignment.found_ns == 5000 * MS
+    assert alignment.offset_ns == 0
+    assert alignment.settled

@@ -32,7 +32,7 @@ class Driver:
         self._bench = bench
         self.position = np.zeros(len(NAMES))
         self.names = list(NAMES)
-        self.sending = True
+        self.sending, self.lag_s = True, 0.0
         probe = bench.probe
         self._joints = probe.create_publisher(JointState, "joint_states", qos_profile_sensor_data)
         self._chunks = probe.create_publisher(ActionChunk, "action_chunk", CHUNK_QOS)
@@ -48,7 +48,7 @@ class Driver:
     def _publish(self) -> None:
         if self.sending:
             msg = JointState(name=self.names, position=self.position.tolist())
-            msg.header.stamp = to_stamp(self.now_ns())
+            msg.header.stamp = to_stamp(self.now_ns() - round(self.lag_s * 1e9))
             self._joints.publish(msg)
 
     def send_chunk(self, rows=np.tile(ROW, (40, 1)), episode: int = 1, **changes) -> None:  # noqa: B008
@@ -101,6 +101,16 @@ def test_silent_joint_states_stop_the_arm(bench, driver):
     assert "joint states are" in driver.until_state(ExecutorState.FAULT).reason
     bench.until(driver.is_at_rest)
     assert driver.is_at_rest()
+
+
+def test_joint_states_that_always_come_late_are_stale_and_not_another_clock(bench, driver):
+    driver.lag_s = 5.0
+    driver.until_state(ExecutorState.FAULT)
+    driver.send_chunk()
+    rejoined = len(driver.states) + 40
+    bench.until(lambda: len(driver.states) > rejoined)
+    assert driver.states[-1].state == ExecutorState.FAULT
+    assert driver.twists == []
 
 
 def test_joint_states_with_nan_stop_the_arm_and_are_named_in_diagnostics(bench, driver):

@@ -23,6 +23,7 @@ from ros_vla_accel.replay.pipeline import ReplayConfig, replay
 
 DOMAIN = "77"
 ROBOT = """
+align_clock: true  # the recording is played long after it was made
 name: test_arm
 joint_states: joint_states
 joint_names: [j0, j1, j2, j3]
