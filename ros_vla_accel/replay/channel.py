@@ -16,7 +16,7 @@ from rosbags.typesys import (
     get_typestore,
 )
 
-from ros_vla_accel.resources import share_path
+from ros_vla_accel.nodes.recorder import typestore
 
 _IDL_RULE = "=" * 80 + "\n"
 
@@ -62,14 +62,7 @@ class DefinitionError(ValueError):
 @cache
 def _known(ros1: bool) -> Any:
     """ROS's standard messages and ours."""
-    if ros1:
-        return get_typestore(Stores.ROS1_NOETIC)
-    store = get_typestore(Stores.ROS2_JAZZY)
-    types: dict[str, Any] = {}
-    for path in share_path("msg").glob("*.msg"):
-        types |= get_types_from_msg(path.read_text(), f"ros_vla_accel/msg/{path.stem}")
-    store.register(types)
-    return store
+    return get_typestore(Stores.ROS1_NOETIC) if ros1 else typestore()
 
 
 def _parse(channel: Channel) -> dict[str, Any]:
@@ -83,8 +76,8 @@ def _parse(channel: Channel) -> dict[str, Any]:
     return types
 
 
-def _from_folder(folder: Path, msgtype: str) -> dict[str, Any]:
-    """The types below ``folder`` (package/msg/Name.msg, or package/Name.msg), all of them."""
+def _from_folder(folder: Path) -> dict[str, Any]:
+    """The types of all package/msg/Name.msg (or package/Name.msg) below or at ``folder``."""
     types: dict[str, Any] = {}
     for path in sorted(folder.rglob("*.msg")):
         parents = [part for part in path.parent.parts if part != "msg"]
@@ -107,7 +100,7 @@ def decoder(channel: Channel, msg_folder: Path | None = None) -> Callable[[bytes
     if channel.msgtype not in store.fielddefs:
         store = _known(channel.ros1)
         if msg_folder is not None:
-            added = _from_folder(msg_folder, channel.msgtype)
+            added = _from_folder(msg_folder)
             store = get_typestore(Stores.ROS1_NOETIC if channel.ros1 else Stores.ROS2_JAZZY)
             store.register({k: v for k, v in added.items() if k not in store.fielddefs})
     if channel.msgtype not in store.fielddefs:

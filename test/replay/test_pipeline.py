@@ -218,7 +218,7 @@ def test_a_wrong_field_mapping_is_an_error_that_names_it(tmp_path, text, match):
     if match is None:
         mapping = load_field_map(path)
         assert (mapping.position, mapping.velocity, mapping.effort) == ("position", "x", "")
-        with pytest.raises(FieldMapError, match="no 'header.stamp'"):
+        with pytest.raises(FieldMapError, match=r"no 'header\.stamp'"):
             mapping.reader()(SimpleNamespace())
         return
     with pytest.raises(FieldMapError, match=match):
