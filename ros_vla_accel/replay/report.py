@@ -26,7 +26,7 @@ def page(run: Run, start_s: float = 0.0) -> Page:
 
     start_s: where in the recording the replay started.
     """
-    span_s = (start_s, start_s + max(run.duration_s, 1e-3))
+    span_s = (start_s, _end_s(run, start_s))
     drawn, missing = panels(run, span_s)
     cameras = strips(run.frames)
     if not cameras:
@@ -46,6 +46,14 @@ def page(run: Run, start_s: float = 0.0) -> Page:
         quality=quality(run),
         missing=missing,
     )
+
+
+def _end_s(run: Run, start_s: float) -> float:
+    """The last moment of anything; simulated time may have stood still while messages came."""
+    tables = (run.samples, run.decisions, run.inferences, *run.events.values())
+    ends = [float(table["t_s"][-1]) for table in tables if len(table.get("t_s", ()))]
+    ends += [frame.t_s for frame in run.frames]
+    return max(ends, default=start_s + max(run.duration_s, 1e-3))
 
 
 def main(argv: Sequence[str]) -> int:

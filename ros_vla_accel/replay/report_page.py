@@ -49,7 +49,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text under a heading; the first column names the row."""
+    """Rows of text under a heading; the first column names the row, if there is more than one."""
 
     title: str
     rows: Sequence[Sequence[str]]
@@ -192,18 +192,19 @@ def _table(table: Table) -> str:
             for kind, name in zip(numeric, table.header, strict=True)
         )
         head = f"<thead><tr>{cells}</tr></thead>"
-    body = "".join(
-        f"<tr><th>{_text(row[0])}</th>"
-        + "".join(
-            f"<td{_cell_class(cell) if table.header else ''}>{_text(cell)}</td>"
-            for cell in row[1:]
-        )
-        + "</tr>"
-        for row in table.rows
-    )
+    body = "".join(_row(row, bool(table.header)) for row in table.rows)
     note = f'<p class="soft">{_text(table.note)}</p>' if table.note else ""
     content = f"{note}<table>{head}<tbody>{body}</tbody></table>"
     return f"<div><h3>{_text(table.title)}</h3>{content}</div>"
+
+
+def _row(row: Sequence[str], numeric: bool) -> str:
+    if len(row) == 1:
+        return f"<tr><td>{_text(row[0])}</td></tr>"
+    cells = "".join(
+        f"<td{_cell_class(cell) if numeric else ''}>{_text(cell)}</td>" for cell in row[1:]
+    )
+    return f"<tr><th>{_text(row[0])}</th>{cells}</tr>"
 
 
 def _cell_class(cell: str) -> str:

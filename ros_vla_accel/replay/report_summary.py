@@ -58,7 +58,7 @@ def quality(run: Run) -> list[Table]:
         )
     ]
     if found.notes:
-        tables.append(Table("Notes", [(str(k), note) for k, note in enumerate(found.notes, 1)]))
+        tables.append(Table("Notes", [(note,) for note in found.notes]))
     return tables
 
 

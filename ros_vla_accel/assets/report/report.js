@@ -9,7 +9,7 @@ let shown = full.slice();
 
 function margins(legend) {
   const t = legend ? 26 : 8;
-  return innerWidth < 600 ? { l: 52, r: 6, t, b: 26 } : { l: 56, r: 12, t, b: 28 };
+  return innerWidth < 600 ? { l: 56, r: 6, t, b: 26 } : { l: 56, r: 12, t, b: 28 };
 }
 
 function layoutOf(panel, width) {
@@ -24,7 +24,7 @@ function layoutOf(panel, width) {
     ...panel.layout,
     xaxis: { range: shown.slice(), gridcolor: "#eceff3", zeroline: false, ticksuffix: " s",
       ticks: "outside", ticklen: 3, tickcolor: "#fff", hoverformat: ".3f", nticks: innerWidth < 600 ? 5 : 10 },
-    yaxis: { gridcolor: "#eceff3", zeroline: false, fixedrange: true, rangemode: "tozero",
+    yaxis: { tickfont: { size: innerWidth < 600 ? 10 : 11 }, gridcolor: "#eceff3", zeroline: false, fixedrange: true, rangemode: "tozero",
       ticks: "outside", ticklen: 4, tickcolor: "#fff", nticks: 6, ...panel.layout.yaxis },
   };
 }
