@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -18,6 +19,15 @@ SCHEMA_VERSION = 1
 
 ACTIVATION_BITS = (2, 4, 8, 16)
 """Activation widths of W4AX (arXiv:2603.07904); 16 is BF16, the full-precision fallback."""
+
+
+class ExecutorCode(IntEnum):
+    """States of the executor, as ``ExecutorState.msg`` numbers them."""
+
+    IDLE = 0
+    PLAYING = 1
+    STARVED = 2
+    FAULT = 3
 
 
 @dataclass(frozen=True)

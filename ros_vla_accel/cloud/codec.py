@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from ros_vla_accel.cloud.image_header import image_size
 from ros_vla_accel.cloud.messages import (
     DTYPES,
-    ENCODINGS,
     ReplyHeader,
     RequestHeader,
     TensorDescriptor,
@@ -26,6 +25,7 @@ from ros_vla_accel.cloud.messages import (
 )
 from ros_vla_accel.cloud.wire import Buffer
 from ros_vla_accel.contracts import ActionChunk, Features, InferenceRequest, Observation
+from ros_vla_accel.partition.route import ENCODINGS
 
 Array = NDArray[Any]
 

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ros_vla_accel.partition.route import ENCODINGS
+
 MAX_DATA_BYTES = 64 << 20
 """Largest data frame, and most bytes that the tensors of one request may decode to."""
 
 DTYPES = ("uint8", "int8", "float16", "float32", "int32", "int64")
-ENCODINGS = ("raw", "jpeg", "png")
 ERROR_CODES = (
     "schema",  # the other end speaks another schema version
     "refused",  # another policy than the one asked for

@@ -4,26 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from enum import IntEnum
 from threading import RLock
 
 import numpy as np
 
-from ros_vla_accel.contracts import ActionChunk
+from ros_vla_accel.contracts import ActionChunk, ExecutorCode
 from ros_vla_accel.control.chunk_buffer import ChunkBuffer, Row, Verdict
 from ros_vla_accel.control.limits import ActionLimits, Limiter
 from ros_vla_accel.kinematics.joints import FloatArray, JointSample
 
 LONGEST_WAIT_S = 2.0
-
-
-class State(IntEnum):
-    """States of ``ExecutorState.msg``."""
-
-    IDLE = 0
-    PLAYING = 1
-    STARVED = 2
-    FAULT = 3
 
 
 @dataclass(frozen=True)
@@ -61,7 +51,7 @@ class Tick:
     """
 
     stamp_ns: int
-    state: State
+    state: ExecutorCode
     reason: str
     command: FloatArray
     send: bool
@@ -157,12 +147,12 @@ class Executor:
                 if not self._fault:
                     self.buffer.clear(f"a fault: {fault}", now_ns, wanted=self.buffer.wanted)
                 self._fault = fault
-                return self._hold(now_ns, State.FAULT, fault)
+                return self._hold(now_ns, ExecutorCode.FAULT, fault)
             if self._fault:
                 self._fault = ""
                 self._previous[self._measured] = np.nan
             if self._stopping:
-                return self._hold(now_ns, State.IDLE, "disarmed: coming to rest")
+                return self._hold(now_ns, ExecutorCode.IDLE, "disarmed: coming to rest")
             row = self.buffer.row(now_ns)
             if row is None:
                 return self._starve(now_ns)
@@ -174,7 +164,7 @@ class Executor:
             self._ticks += 1
             self.buffer.clear(f"a fault: {reason}", now_ns, wanted=self.buffer.wanted)
             self._fault = reason
-            return self._hold(now_ns, State.FAULT, reason)
+            return self._hold(now_ns, ExecutorCode.FAULT, reason)
 
     def _count_tick(self, now_ns: int) -> None:
         self._ticks += 1
@@ -206,7 +196,7 @@ class Executor:
         self._hold_left = 0
         self._limited_ticks += limited
         reason = f"{row.chunk.source} row {row.index}"
-        return self._report(now_ns, State.PLAYING, reason, self._armed, limited, row)
+        return self._report(now_ns, ExecutorCode.PLAYING, reason, self._armed, limited, row)
 
     def _start_from_measured(self, joints: JointSample | None) -> None:
         if self.limits.measured_joint is None or joints is None:
@@ -218,15 +208,17 @@ class Executor:
     def _starve(self, now_ns: int) -> Tick:
         chunk = self.buffer.in_play
         if not self.buffer.wanted:
-            return self._hold(now_ns, State.IDLE, self.buffer.empty_because)
+            return self._hold(now_ns, ExecutorCode.IDLE, self.buffer.empty_because)
         self._starved_ticks += 1
         if chunk is None:
-            return self._hold(now_ns, State.STARVED, f"no chunk since {self.buffer.empty_because}")
+            return self._hold(
+                now_ns, ExecutorCode.STARVED, f"no chunk since {self.buffer.empty_because}"
+            )
         past_s = (now_ns - chunk.stamp_ns) * 1e-9 - chunk.horizon * chunk.period_s
         reason = f"{chunk.source} chunk {chunk.request_id} ended {past_s:.2f} s ago"
-        return self._hold(now_ns, State.STARVED, reason)
+        return self._hold(now_ns, ExecutorCode.STARVED, reason)
 
-    def _hold(self, now_ns: int, state: State, reason: str) -> Tick:
+    def _hold(self, now_ns: int, state: ExecutorCode, reason: str) -> Tick:
         """Ramps velocities to zero; see the class."""
         velocity = np.where(self._keeps, 0.0, self._previous)
         if self._hold_left == 0 and velocity.any():
@@ -244,7 +236,7 @@ class Executor:
     def _report(
         self,
         now_ns: int,
-        state: State,
+        state: ExecutorCode,
         reason: str,
         send: bool,
         limited: bool,

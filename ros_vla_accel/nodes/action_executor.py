@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from rclpy.duration import Duration
 
-from ros_vla_accel.contracts import SCHEMA_VERSION
-from ros_vla_accel.control.executor import Executor, ExecutorConfig, State, Tick
+from ros_vla_accel.contracts import SCHEMA_VERSION, ExecutorCode
+from ros_vla_accel.control.executor import Executor, ExecutorConfig, Tick
 from ros_vla_accel.control.robot_config import RobotConfig
 from ros_vla_accel.control.watchdog import Watchdog
 from ros_vla_accel.msg import ActionChunk, ExecutorState
@@ -195,9 +195,9 @@ class ActionExecutor(AccelNode):
         tick = self._tick
         if tick is None:
             return self.WARN, "no control tick yet; is the clock running?", {}
-        level = self.ERROR if tick.state == State.FAULT else self.OK
+        level = self.ERROR if tick.state == ExecutorCode.FAULT else self.OK
         reason = tick.reason
-        if tick.state == State.FAULT and self._joints.error:
+        if tick.state == ExecutorCode.FAULT and self._joints.error:
             reason = f"{reason} ({self._joints.error})"
         values = {
             "armed": tick.armed,
@@ -211,7 +211,7 @@ class ActionExecutor(AccelNode):
                 for code, count in self._joints.reader.rejected.items()
             },
         }
-        if tick.state == State.STARVED:
+        if tick.state == ExecutorCode.STARVED:
             level = self.WARN
         return level, f"{tick.state.name}: {reason}", values
 

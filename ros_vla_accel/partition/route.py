@@ -63,8 +63,9 @@ class RouteConfig:
         ):
             if value not in allowed:
                 raise ValueError(f"{key} is '{value}'; choose from {', '.join(allowed)}")
-        if not (self.validity_s > 0 and self.deadline_s > 0):
-            raise ValueError("validity_s and deadline_s must be positive")
+        for key in ("validity_s", "deadline_s"):
+            if not 0 < getattr(self, key) <= 60:
+                raise ValueError(f"{key} is {getattr(self, key)}; it must lie in 0..60 s")
 
 
 class RouteDecider:

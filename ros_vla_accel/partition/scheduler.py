@@ -11,13 +11,10 @@ from threading import RLock
 
 import numpy as np
 
-from ros_vla_accel.contracts import ActionChunk
+from ros_vla_accel.contracts import ActionChunk, ExecutorCode
 from ros_vla_accel.partition.latency import LatencyWindow
 from ros_vla_accel.partition.orders import Order, SchedulerConfig, StartCloud, StartEdge, Stop
 from ros_vla_accel.partition.route import Decision, Route
-
-_IDLE = 0  # ExecutorState.IDLE
-_FAULT = 3  # ExecutorState.FAULT
 
 
 @dataclass
@@ -214,6 +211,12 @@ class RequestScheduler:
                 return "no instruction"
             if self._executor_gone(steady_ns):
                 return "no executor_state: one edge inference per idle_period_s, no cloud"
+            chunk_s = self.config.horizon * self.config.period_s
+            if self.edge_p95_s > chunk_s:
+                return (
+                    f"edge inference takes {self.edge_p95_s:.2f} s, longer than a chunk lasts "
+                    f"({chunk_s:.2f} s): its chunks come too late to be played"
+                )
             return "ok"
 
     @property
@@ -284,7 +287,8 @@ class RequestScheduler:
     def _poll_stop(self, steady_ns: int) -> Stop | None:
         executor = self._executor
         playing = executor is not None and (
-            executor.request_id != 0 or executor.state not in (_IDLE, _FAULT)
+            executor.request_id != 0
+            or executor.state not in (ExecutorCode.IDLE, ExecutorCode.FAULT)
         )
         last_ns = self._stopped_steady_ns
         waited = last_ns is None or steady_ns - last_ns >= self.config.stop_repeat_s * 1e9

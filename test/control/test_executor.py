@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from ros_vla_accel.contracts import ActionChunk
-from ros_vla_accel.control.executor import Executor, ExecutorConfig, State, Tick
+from ros_vla_accel.contracts import ExecutorCode as State
+from ros_vla_accel.control.executor import Executor, ExecutorConfig, Tick
 from ros_vla_accel.control.limits import ActionLimits
 from ros_vla_accel.control.watchdog import Watchdog
 from ros_vla_accel.kinematics.joints import JointSample

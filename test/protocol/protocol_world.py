@@ -14,7 +14,8 @@ from collections.abc import Callable
 import numpy as np
 
 from ros_vla_accel.contracts import ActionChunk
-from ros_vla_accel.control.executor import Executor, ExecutorConfig, State, Tick
+from ros_vla_accel.contracts import ExecutorCode as State
+from ros_vla_accel.control.executor import Executor, ExecutorConfig, Tick
 from ros_vla_accel.control.limits import ActionLimits
 from ros_vla_accel.kinematics.joints import JointSample
 from ros_vla_accel.partition.link import LinkState
