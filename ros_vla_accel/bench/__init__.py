@@ -6,6 +6,7 @@ import importlib
 import sys
 
 BENCHMARKS = {
+    "replay": "speed and memory of replay, size and time of its report",
     "ros": "messages between two processes: joint states and two cameras",
     "trigger": "cost and exactness of RAPID's triggers per joint sample",
 }

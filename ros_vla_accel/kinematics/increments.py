@@ -114,7 +114,9 @@ class IncrementSource:
 def _three(values: FloatArray) -> FloatArray:
     """(n,) as (3,) of the same norm: padded, or the third gathers the rest."""
     if len(values) <= 3:
-        return np.pad(values, (0, 3 - len(values)))
+        padded = np.zeros(3)
+        padded[: len(values)] = values
+        return padded
     return np.array([values[0], values[1], float(np.linalg.norm(values[2:]))])
 
 

@@ -146,4 +146,4 @@ class QualityCheck:
 
 
 def _bytes(values: Any) -> bytes:
-    return np.asarray(values, np.float64).tobytes()
+    return bytes((values if isinstance(values, np.ndarray) else np.asarray(values)).tobytes())
