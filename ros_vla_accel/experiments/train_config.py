@@ -25,12 +25,12 @@ class TrainConfig:
 
     tasks: tuple[str, ...] = TASKS
     objective: str = "flow"
-    episodes: int = 80
+    episodes: int = 100
     rounds: int = 4
-    dagger_episodes: int = 25
-    steps: int = 6000
+    dagger_episodes: int = 20
+    steps: int = 3000
     batch: int = 64
-    samples: int = 2
+    samples: int = 1
     learning_rate: float = 5e-4
     ema: float = 0.998
     workers: int = 2

@@ -14,6 +14,7 @@ from ros_vla_accel.policies.checkpoint import (
     save_checkpoint,
     sha256,
 )
+from ros_vla_accel.policies.reference_policy import SHIPPED
 
 
 @pytest.fixture
@@ -80,3 +81,11 @@ def test_a_broken_manifest_is_refused(copy: Path) -> None:
     (copy / "manifest.json").write_text('{"format": 1}')
     with pytest.raises(CheckpointError, match="KeyError"):
         reference(copy)
+
+
+def test_the_shipped_checkpoint_is_whole_and_small() -> None:
+    model, manifest = load_checkpoint(SHIPPED)
+    assert sum(p.numel() for p in model.parameters()) <= 20_000_000
+    assert (SHIPPED / "model.safetensors").stat().st_size <= 40_000_000
+    assert manifest.spec.stages == ("vision", "backbone", "head")
+    assert manifest.training["command"].startswith("ros-vla-accel train ")
