@@ -37,7 +37,7 @@ class Bag:
     not define. Raises FileNotFoundError or BagError.
 
     topics: name -> message type. start_ns, end_ns: first and last receive stamp. damage: files
-    that could not be read to their end and why, complete once ``messages`` is exhausted.
+    that could not be read to their end and why; complete once ``messages`` is exhausted.
     """
 
     def __init__(self, path: str | Path, msg_folder: Path | None = None) -> None:
@@ -54,6 +54,7 @@ class Bag:
             self._stack.close()
             raise
         self._sources.sort(key=lambda source: source.start_ns)
+        self.damage += [source.damage for source in self._sources if source.damage]
         channels = [channel for source in self._sources for channel in source.channels]
         self.topics = {channel.topic: channel.msgtype for channel in channels}
         self.start_ns = min((s.start_ns for s in self._sources if s.start_ns), default=0)
@@ -72,7 +73,7 @@ class Bag:
         wanted = frozenset(topics)
         for source in self._sources:
             yield from source.messages(wanted, start_ns, stop_ns)
-            if source.damage:
+            if source.damage and source.damage not in self.damage:
                 self.damage.append(source.damage)
 
     def decode(self, channel: Channel, data: bytes) -> Any:

@@ -41,10 +41,12 @@ class Source(Protocol):
     to its end, once ``messages`` is exhausted; empty if it could.
     """
 
-    channels: list[Channel]
     start_ns: int
     end_ns: int
     damage: str
+
+    @property
+    def channels(self) -> list[Channel]: ...
 
     def messages(
         self, topics: frozenset[str], start_ns: int, stop_ns: int

@@ -126,6 +126,7 @@ class DamagedSqlite:
         self._channels = {
             number: Channel(topic, msgtype, *definitions.get(msgtype, ("", False)))
             for number, topic, msgtype in rows
+            if _texts((topic, msgtype))
         }
         self.channels = list(self._channels.values())
         self.start_ns = self.end_ns = 0
@@ -151,13 +152,20 @@ class DamagedSqlite:
             ).fetchall()
         except sqlite3.Error:
             return {}
-        return {name: (text, "idl" in encoding) for name, text, encoding in rows}
+        return {row[0]: (row[1], "idl" in row[2]) for row in rows if _texts(row)}
 
     def _rows(self, columns: str) -> Iterator[tuple[Any, ...]]:
         try:
             for row in self._database.execute(f"SELECT {columns} FROM messages NOT INDEXED"):
-                if None in row:
+                if not (
+                    isinstance(row[0], int) and isinstance(row[1], int) and row[-1] is not None
+                ):
                     raise sqlite3.DataError("a row is torn")
                 yield row
         except sqlite3.Error as error:
             self.damage = f"'{self._path.name}' is damaged: {error}"
+
+
+def _texts(row: tuple[Any, ...]) -> bool:
+    """Whether the bytes of a row were left in peace: SQLite gives back whatever it finds."""
+    return all(isinstance(value, str) for value in row)

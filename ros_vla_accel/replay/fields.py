@@ -64,14 +64,16 @@ class FieldMap:
             return _joint_state
         names = list(self.names)
         get_names = None if names else _getter(self.name)
-        columns = [_column(paths) for paths in (self.position, self.velocity, self.effort)]
+        position, velocity, effort = map(_column, (self.position, self.velocity, self.effort))
         get_stamp = _getter(self.stamp) if self.stamp else None
 
         def read(msg: Any) -> JointFields:
             stamp = get_stamp(msg) if get_stamp else None
             return JointFields(
                 list(get_names(msg)) if get_names else names,
-                *(column(msg) for column in columns),
+                position(msg),
+                velocity(msg),
+                effort(msg),
                 stamp.sec * 1_000_000_000 + stamp.nanosec if stamp is not None else 0,
             )
 
@@ -87,7 +89,7 @@ def load_field_map(path: str | Path) -> FieldMap:
     known = [item.name for item in dataclass_fields(FieldMap)]
     if not isinstance(document, dict) or not set(document) <= set(known):
         raise FieldMapError(f"field mapping {path}: expected a mapping with keys among {known}")
-    values = {
+    values: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else (value or "")
         for key, value in document.items()
     }

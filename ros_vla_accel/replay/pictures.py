@@ -18,8 +18,12 @@ STRIP_HEIGHT = 120
 def decode(msg: Any) -> NDArray[np.uint8]:
     """(H, W, 3) RGB of a sensor_msgs Image or CompressedImage. Raises ImageError."""
     if hasattr(msg, "encoding"):
-        return decode_raw(msg.encoding, msg.height, msg.width, msg.step, msg.data)
-    return decode_compressed(msg.data)
+        image: NDArray[np.uint8] = decode_raw(
+            msg.encoding, msg.height, msg.width, msg.step, msg.data
+        )
+    else:
+        image = decode_compressed(msg.data)
+    return image
 
 
 def reduced(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -86,7 +86,12 @@ def replay(
     """
     config = config or ReplayConfig()
     with Bag(bag, config.msg_folder) as source:
-        return _Replay(source, config, on_decision, on_progress).run()
+        try:
+            return _Replay(source, config, on_decision, on_progress).run()
+        except (topics.TopicError, ReplayError) as error:
+            if not source.damage:
+                raise
+            raise ReplayError(f"{error}; {'; '.join(source.damage)}") from None
 
 
 class _Replay:

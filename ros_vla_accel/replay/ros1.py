@@ -19,7 +19,7 @@ from rosbags.typesys.msg import normalize_msgtype
 from ros_vla_accel.replay.channel import Channel
 
 MAGIC = b"#ROSBAG V2.0\n"
-_MESSAGE, _HEADER, _CHUNK, _CHUNK_INFO, _CONNECTION = 2, 3, 5, 6, 7
+_MESSAGE, _CHUNK, _CONNECTION = 2, 5, 7
 _LONGEST = 1 << 28
 """Bytes; a longer record is a broken length."""
 _U32 = struct.Struct("<I")
@@ -58,12 +58,10 @@ class Ros1File:
             for number, channel in self._connections.items()
             if channel.topic in topics
         }
-        for header, data in self._records():
-            channel = wanted.get(_U32.unpack(header[b"conn"])[0])
-            if channel is not None:
-                time_ns = _time_ns(header[b"time"])
-                if start_ns <= time_ns < stop_ns:
-                    yield channel, time_ns, data
+        for number, time_ns, data in self._all():
+            channel = wanted.get(number)
+            if channel is not None and start_ns <= time_ns < stop_ns:
+                yield channel, time_ns, data
 
     def _read_index(self) -> None:
         """Connections and times from the end of the file, where a finished recording has them."""
@@ -87,8 +85,7 @@ class Ros1File:
         """The same from the messages themselves, for a recording that never came to its end."""
         self._connections.clear()
         self.start_ns = self.end_ns = 0
-        for header, _ in self._records():
-            time_ns = _time_ns(header[b"time"])
+        for _, time_ns, _ in self._all():
             self.start_ns = min(self.start_ns or time_ns, time_ns)
             self.end_ns = max(self.end_ns, time_ns)
 
@@ -101,35 +98,33 @@ class Ros1File:
             ros1=True,
         )
 
-    def _records(self) -> Iterator[tuple[dict[bytes, bytes], bytes]]:
-        """Header and data of each message, up to the damage."""
+    def _all(self) -> Iterator[tuple[int, int, bytes]]:
+        """Connection, receive stamp and data of each message, up to the damage."""
         self._file.seek(len(MAGIC))
         self.damage = ""
+        start = 0
         try:
             while True:
                 start = self._file.tell()
                 header, data = _record(self._file, whole=False)
                 if header[b"op"][0] == _CHUNK:
-                    content = _inflate(header[b"compression"], data)
-                    yield from self._in_chunk(content, _U32.unpack(header[b"size"])[0])
-                elif header[b"op"][0] == _MESSAGE:
-                    yield header, data
-                elif header[b"op"][0] == _CONNECTION:
-                    self._connect(header, data)
+                    chunk = BytesIO(_inflate(header[b"compression"], data))
+                    (size,) = _U32.unpack(header[b"size"])
+                    while chunk.tell() < size:
+                        yield from self._take(*_record(chunk))
+                else:
+                    yield from self._take(header, data)
         except EOFError:
             if start != self._path.stat().st_size:
                 self.damage = f"'{self._path.name}' ends in a record at byte {start}"
         except (struct.error, KeyError, ValueError, OSError, RuntimeError, IndexError) as error:
-            self.damage = f"'{self._path.name}' is damaged at byte {start}: {error}"
+            self.damage = f"'{self._path.name}' is damaged at byte {start}: {error!r}"
 
-    def _in_chunk(self, content: bytes, size: int) -> Iterator[tuple[dict[bytes, bytes], bytes]]:
-        chunk = BytesIO(content)
-        while chunk.tell() < size:
-            header, data = _record(chunk)
-            if header[b"op"][0] == _CONNECTION:
-                self._connect(header, data)
-            elif header[b"op"][0] == _MESSAGE:
-                yield header, data
+    def _take(self, header: dict[bytes, bytes], data: bytes) -> Iterator[tuple[int, int, bytes]]:
+        if header[b"op"][0] == _MESSAGE:
+            yield _U32.unpack(header[b"conn"])[0], _time_ns(header[b"time"]), data
+        elif header[b"op"][0] == _CONNECTION:
+            self._connect(header, data)
 
 
 def _inflate(compression: bytes, data: bytes) -> bytes:

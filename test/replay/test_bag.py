@@ -1,7 +1,9 @@
 """Any recording of the same messages gives the same messages back, as far as it goes."""
 
+import contextlib
 import shutil
 
+import numpy as np
 import pytest
 import yaml
 from bags import JOINT_STATE, START_NS, cut, data_file, motion, write1, write2
@@ -9,6 +11,7 @@ from rosbags.rosbag1 import Writer as Writer1
 from rosbags.rosbag2 import CompressionMode, StoragePlugin
 
 from ros_vla_accel.replay.bag import Bag, BagError
+from ros_vla_accel.replay.pipeline import replay
 
 MCAP, SQLITE = StoragePlugin.MCAP, StoragePlugin.SQLITE3
 MESSAGES = motion(3.0)
@@ -156,3 +159,22 @@ def test_what_is_no_recording_is_said_so(tmp_path):
     (tmp_path / "y.bag").write_bytes(b"#ROSBAG V1.2\n")
     with pytest.raises(BagError, match=r"version 2\.0"):
         Bag(tmp_path / "y.bag")
+
+
+def test_bytes_changed_at_random_end_in_a_run_or_an_error_that_says_why(tmp_path):
+    rng = np.random.default_rng(0)
+    files = [
+        data_file(write2(tmp_path / "a", MESSAGES)),
+        data_file(write2(tmp_path / "b", MESSAGES, SQLITE)),
+        write1(tmp_path / "c.bag", MESSAGES),
+    ]
+    for index in range(90):
+        file = files[index % len(files)]
+        data = np.frombuffer(file.read_bytes(), np.uint8).copy()
+        at = rng.integers(0, len(data) - 64, rng.integers(1, 30))
+        for start in at:
+            data[start : start + 4] = rng.integers(0, 256, 4)
+        broken = tmp_path / f"broken{file.suffix}"
+        broken.write_bytes(data[: rng.integers(len(data) // 2, len(data) + 1)].tobytes())
+        with contextlib.suppress(ValueError):  # All of replay's errors are.
+            replay(broken)
