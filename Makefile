@@ -19,8 +19,12 @@ demo: setup
 test: setup lint
 	$(BIN)/python -m pytest -q --durations=10 $(ARGS)
 
+# The report's tests need a browser and stand aside without one; here it is fetched.
 test-slow: setup
+	@command -v chromium >/dev/null || { $(SUDO) apt-get update -qq && \
+	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; }
 	$(BIN)/python -m pytest -q -m slow $(ARGS)
+	$(BIN)/python -m pytest -q test/replay/test_report_browser.py
 
 lint: setup
 	$(BIN)/ruff check .

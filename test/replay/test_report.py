@@ -5,13 +5,14 @@ import re
 
 import numpy as np
 import pytest
-from bags import motion, write2
+from bags import START_NS, STORE2, Extra, changed, motion, write2
 from report_runs import bare_run, full_run
 
 pytest.importorskip(
     "plotly", reason="plotly is not installed: pip install 'ros_vla_accel[report]'"
 )
 
+from ros_vla_accel.replay.pipeline import replay
 from ros_vla_accel.replay.report import main, page
 
 PANELS = [
@@ -133,3 +134,30 @@ def test_a_missing_bag_is_an_error_that_names_it(tmp_path, capsys):
     assert main([str(tmp_path / "nowhere"), "-o", str(tmp_path / "report.html")]) == 1
     assert "nowhere" in capsys.readouterr().err
     assert not (tmp_path / "report.html").exists()
+
+
+def link_stats(stamp_ns: int):
+    types = STORE2.types
+    stamp = types["builtin_interfaces/msg/Time"](*divmod(stamp_ns, 10**9))
+    header = types["std_msgs/msg/Header"](stamp=stamp, frame_id="")
+    return types["ros_vla_accel/msg/LinkStats"](
+        header, 1, 3, "tcp://x", 5.0, 5.0, 1.0, 90.0, 5, 4, 1, 0, 100, 200, ""
+    )
+
+
+@pytest.mark.parametrize(("clock_s", "expected_s"), [(-1000.0, 3.0), (0.0, 4.502)])
+def test_events_lie_beside_the_joint_states_that_their_clock_stamped(
+    tmp_path, clock_s, expected_s
+):
+    """Simulated time stands still for 1.5 s; the link's message comes after that."""
+    messages = changed(
+        motion(4.0),
+        range(400),
+        header_ns=lambda m: m.header_ns - 1000 * 10**9,
+        received_ns=lambda m: m.received_ns + (m.header_ns - START_NS >= 2 * 10**9) * 15 * 10**8,
+    )
+    at_ns = START_NS + 3 * 10**9
+    link = link_stats(at_ns + round(clock_s * 1e9))
+    extra = Extra("/link_stats", "ros_vla_accel/msg/LinkStats", [(at_ns + 1502 * 10**6, link)])
+    run = replay(write2(tmp_path / "bag", messages, extras=(extra,)))
+    assert run.events["link"]["t_s"] == pytest.approx([expected_s], abs=0.01)
