@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -32,6 +33,9 @@ class RecordedInference:
         from ros_vla_accel.policies.loader import load_policy
 
         self._policy = load_policy(policy, args)
+        if "torch" in sys.modules:
+            # As the policy node's default; on busy cores, more threads wait for each other.
+            sys.modules["torch"].set_num_threads(1)
         self._spec = self._policy.spec
         robot.check(self._spec)
         self._robot = robot
