@@ -32,7 +32,12 @@ class Attention(nn.Module):
         """Queries x (B, M, D) over the memory -> (B, M, D)."""
         query, (key, value) = self._split(self.query(x)), memory
         if torch.is_grad_enabled() and query.device.type == "cpu":
-            # The backward pass of attention in bfloat16 takes ten times as long on a CPU.
-            query, key, value = query.float(), key.float(), value.float()
-        out = functional.scaled_dot_product_attention(query, key, value)
+            # The backward pass of attention in bfloat16 takes ten times as long on a CPU, and
+            # autocast would turn float32 back into bfloat16.
+            with torch.autocast("cpu", enabled=False):
+                out = functional.scaled_dot_product_attention(
+                    query.float(), key.float(), value.float()
+                )
+        else:
+            out = functional.scaled_dot_product_attention(query, key, value)
         return self.out(out.transpose(1, 2).flatten(2).to(x.dtype))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import safetensors
 import safetensors.torch
 import torch
 from torch import nn
@@ -44,20 +45,37 @@ class Manifest:
         return WordTokenizer(self.vocabulary, self.model.words)
 
 
-def sha256(path: Path) -> str:
-    """Hex digest of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def identity(manifest: Manifest, weights_digest: str) -> str:
+    """SHA-256 over everything that decides what the policy answers, not the weights alone.
+
+    Two policies of the same weights that scale, name or tokenize otherwise are different ones.
+    """
+    spec = asdict(manifest.spec)
+    for name in ("name", "checkpoint_hash", "stages", "widths"):
+        del spec[name]
+    content = {
+        "spec": spec,
+        "model": manifest.model.to_dict(),
+        "normalization": manifest.normalization.to_dict(),
+        "vocabulary": manifest.vocabulary,
+        "weights": weights_digest,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def save_checkpoint(folder: Path, model: nn.Module, manifest: Manifest) -> str:
-    """Writes weights (BF16) and manifest into ``folder``; returns the weights' SHA-256."""
+    """Writes weights (BF16) and manifest into ``folder``; returns the policy's ``identity``.
+
+    Both files are whole before either takes its name. A process killed between the two renames
+    leaves a pair that the loader refuses; saving again puts it right.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {
         name: tensor.detach().to("cpu", torch.bfloat16).contiguous()
         for name, tensor in model.state_dict().items()
     }
-    (folder / WEIGHTS).write_bytes(safetensors.torch.save(tensors))
-    digest = sha256(folder / WEIGHTS)
+    weights = safetensors.torch.save(tensors)
+    digest = hashlib.sha256(weights).hexdigest()
     content = {
         "format": FORMAT,
         "spec": {k: v for k, v in asdict(manifest.spec).items() if k != "checkpoint_hash"},
@@ -67,18 +85,23 @@ def save_checkpoint(folder: Path, model: nn.Module, manifest: Manifest) -> str:
         "training": manifest.training,
         "weights": {"file": WEIGHTS, "dtype": "bfloat16", "sha256": digest},
     }
-    (folder / MANIFEST).write_text(json.dumps(content, indent=1) + "\n")
-    return digest
+    text = json.dumps(content, indent=1) + "\n"
+    names = (WEIGHTS, MANIFEST)
+    for name, data in zip(names, (weights, text.encode()), strict=True):
+        (folder / f"{name}.partial").write_bytes(data)
+    for name in names:
+        (folder / f"{name}.partial").replace(folder / name)
+    return identity(manifest, digest)
 
 
-def _spec(values: dict[str, Any], digest: str) -> PolicySpec:
+def _spec(values: dict[str, Any]) -> PolicySpec:
     cameras = tuple(CameraSpec(**camera) for camera in values["cameras"])
     lists = {k: tuple(v) for k, v in values.items() if isinstance(v, list) and k != "cameras"}
-    return PolicySpec(**{**values, **lists, "cameras": cameras, "checkpoint_hash": digest})
+    return PolicySpec(**{**values, **lists, "cameras": cameras})
 
 
-def load_manifest(folder: Path) -> Manifest:
-    """Reads a manifest and checks the weights against it. Raises CheckpointError."""
+def _read(folder: Path) -> tuple[Manifest, bytes]:
+    """A manifest, and the weights' file that it vouches for: what was hashed is what is used."""
     path = folder / MANIFEST
     if not path.is_file():
         raise CheckpointError(f"no checkpoint in '{folder}': {MANIFEST} is missing")
@@ -88,23 +111,28 @@ def load_manifest(folder: Path) -> Manifest:
             raise CheckpointError(
                 f"'{path}' has format {content['format']}, this version reads format {FORMAT}"
             )
-        weights = folder / content["weights"]["file"]
-        expected = content["weights"]["sha256"]
+        name, expected = content["weights"]["file"], content["weights"]["sha256"]
+        if name != WEIGHTS:
+            raise CheckpointError(f"'{path}' names the weights {name!r}; it must be '{WEIGHTS}'")
+        weights = folder / WEIGHTS
         if not weights.is_file():
-            raise CheckpointError(f"'{path}' names '{weights.name}', which is missing beside it")
-        found = sha256(weights)
+            raise CheckpointError(f"'{path}' names '{WEIGHTS}', which is missing beside it")
+        data = weights.read_bytes()
+        found = hashlib.sha256(data).hexdigest()
         if found != expected:
             raise CheckpointError(
                 f"'{weights}' has SHA-256 {found[:12]}..., its manifest says {expected[:12]}...: "
                 "the file is damaged or belongs to another manifest; copy both again"
             )
-        return Manifest(
-            _spec(content["spec"], found),
+        manifest = Manifest(
+            _spec(content["spec"]),
             ModelConfig.from_dict(content["model"]),
             Normalization.from_dict(content["normalization"]),
             tuple(content["vocabulary"]),
             content["training"],
         )
+        spec = replace(manifest.spec, checkpoint_hash=identity(manifest, found))
+        return replace(manifest, spec=spec), data
     except CheckpointError:
         raise
     except (KeyError, TypeError, ValueError) as error:
@@ -113,11 +141,13 @@ def load_manifest(folder: Path) -> Manifest:
 
 def load_checkpoint(folder: Path) -> tuple[ReferenceVLA, Manifest]:
     """The model (float32, CPU, eval mode) and its manifest. Raises CheckpointError."""
-    manifest = load_manifest(folder)
+    manifest, data = _read(folder)
     model = ReferenceVLA(manifest.model)
-    tensors = safetensors.torch.load_file(folder / WEIGHTS)
     try:
+        tensors = safetensors.torch.load(data)
         model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    except safetensors.SafetensorError as error:
+        raise CheckpointError(f"'{folder / WEIGHTS}' is not safetensors: {error}") from error
     except RuntimeError as error:
         raise CheckpointError(f"the weights in '{folder}' do not fit: {error}") from error
     return model.eval(), manifest

@@ -14,6 +14,18 @@ from ros_vla_accel.policies.head import ActionHead
 
 DIFFUSION_STEPS = 100
 """Training steps of the diffusion objective, as in Diffusion Policy (arXiv:2303.04137)."""
+STEP_RANGES = {"flow": (1, 1000), "ddpm": (2, DIFFUSION_STEPS)}
+"""Fewest and most sampling steps. One DDIM step would start and end in pure noise, of which an
+estimate divides by a signal level of nearly zero."""
+
+
+def check_steps(objective: str, steps: int) -> None:
+    """ValueError unless the objective's sampler can take so many denoising steps."""
+    low, high = STEP_RANGES[objective]
+    if not low <= steps <= high:
+        raise ValueError(
+            f"steps {steps} must lie in {low}..{high} for a policy of objective '{objective}'"
+        )
 
 
 def signal_levels(steps: int = DIFFUSION_STEPS) -> Tensor:
@@ -53,7 +65,10 @@ def sample(
 
     flow: Euler steps of equal size from noise (time 0) to action (time 1). ddpm: deterministic
     DDIM (arXiv:2010.02502) over evenly spaced steps, the estimate clipped to ``bounds`` (A,).
+    The chunk keeps the precision of ``noise`` from step to step, whatever that of the head.
+    Raises ValueError for a number of steps out of ``STEP_RANGES``.
     """
+    check_steps(objective, steps)
     if objective == "flow":
         return _euler(head, context, noise, steps)
     return _ddim(head, context, noise, steps, bounds)
@@ -63,22 +78,20 @@ def _euler(head: ActionHead, context: Tensor, x: Tensor, steps: int) -> Tensor:
     times = torch.arange(steps, device=x.device) / steps
     conditioning = head.condition(context, times.expand(len(x), -1))
     for index in range(steps):
-        x = x + head(x, conditioning.step(index)) / steps
+        x = x + head(x.to(context.dtype), conditioning.step(index)).to(x.dtype) / steps
     return x
 
 
 def _ddim(
     head: ActionHead, context: Tensor, x: Tensor, steps: int, bounds: tuple[Tensor, Tensor]
 ) -> Tensor:
-    if not 1 <= steps <= DIFFUSION_STEPS:
-        raise ValueError(f"steps {steps} must lie in 1..{DIFFUSION_STEPS} for objective 'ddpm'")
     indices = torch.linspace(DIFFUSION_STEPS - 1, 0, steps).round().long()
     levels = [*signal_levels()[indices].tolist(), 1.0]
     times = (indices / DIFFUSION_STEPS).to(x.device)
     conditioning = head.condition(context, times.expand(len(x), -1))
     for index in range(steps):
         level, following = levels[index], levels[index + 1]
-        noise = head(x, conditioning.step(index))
+        noise = head(x.to(context.dtype), conditioning.step(index)).to(x.dtype)
         clean = (x - math.sqrt(1 - level) * noise) / math.sqrt(level)
         clean = clean.clamp(*bounds)
         noise = (x - math.sqrt(level) * clean) / math.sqrt(1 - level)

@@ -12,6 +12,7 @@ import torch
 
 from ros_vla_accel.contracts import ActionChunk, Features, InferenceRequest, Observation
 from ros_vla_accel.policies.checkpoint import load_checkpoint
+from ros_vla_accel.policies.objectives import check_steps
 
 SHIPPED = Path(__file__).resolve().parents[1] / "assets" / "reference"
 DEFAULT_STEPS = {"flow": 10, "ddpm": 16}
@@ -21,8 +22,12 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 class ReferencePolicy:
     """Answers batches of requests, whole observations and features of any cut mixed.
 
-    The noise of a request comes from a CPU generator with its seed, so the answer does not depend
-    on the machine or on what else is in the batch (beyond float rounding).
+    The noise of a request comes from a CPU generator with its seed. What else is in the batch, and
+    the machine, change how sums are rounded. In float32 that moves an action by about 1e-6, unless
+    two experts of a token tie to the last digits. In bfloat16 it sends tokens to other experts:
+    entries of -1..1 were seen to differ by 0.08.
+
+    On CUDA, TF32 is switched off for the whole process: its ten bits would do the same to float32.
 
     checkpoint: folder of weights and manifest, the shipped one by default. steps: denoising steps
     (10 Euler steps for flow, 16 DDIM steps for ddpm). threads: torch threads of this process,
@@ -45,18 +50,20 @@ class ReferencePolicy:
         if threads is not None:
             torch.set_num_threads(threads)
         model, self.manifest = load_checkpoint(Path(checkpoint) if checkpoint else SHIPPED)
-        self.steps = steps or DEFAULT_STEPS[self.manifest.model.objective]
-        if self.steps < 1:
-            raise ValueError(f"steps {self.steps} must be positive")
+        objective = self.manifest.model.objective
+        self.steps = DEFAULT_STEPS[objective] if steps is None else steps
+        check_steps(objective, self.steps)
+        if device.startswith("cuda"):
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         self.device, self.dtype, self.source = torch.device(device), DTYPES[dtype], source
         self.model = model.to(self.device, self.dtype)
         self.spec = self.manifest.spec
         self._tokenize = self.manifest.tokenizer()
         low, high = self.manifest.normalization.bounds()
-        self._bounds = self._tensor(low), self._tensor(high)
-
-    def _tensor(self, values: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(values).to(self.device, self.dtype)
+        self._bounds = (
+            torch.from_numpy(low).to(self.device),
+            torch.from_numpy(high).to(self.device),
+        )
 
     def reset(self, episode_id: int) -> None:
         """Nothing is remembered between requests."""
@@ -85,15 +92,13 @@ class ReferencePolicy:
             return []
         with torch.inference_mode():
             timings: dict[str, float] = {}
-            start = time.perf_counter()
+            start = self._now()
             contexts = self._contexts(requests, timings)
-            before_head = time.perf_counter()
+            before_head = self._now()
             noise = torch.stack([self._noise(request.seed) for request in requests])
-            actions = self.model.act(
-                contexts, noise.to(self.device, self.dtype), self.steps, self._bounds
-            )
-            chunks = actions[:, 0].float().cpu().numpy()
-            end = time.perf_counter()
+            actions = self.model.act(contexts, noise.to(self.device), self.steps, self._bounds)
+            chunks = actions[:, 0].cpu().numpy()
+            end = self._now()
         timings |= {"head": end - before_head, "total": end - start}
         rows = self.manifest.normalization.unnormalize(chunks)
         return [
@@ -110,6 +115,12 @@ class ReferencePolicy:
             for i, request in enumerate(requests)
         ]
 
+    def _now(self) -> float:
+        """Clock reading after all work that was given to the device, which may still be busy."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
     def _width(self, asked: int) -> int:
         return min((w for w in self.spec.widths if w >= asked), default=max(self.spec.widths))
 
@@ -125,18 +136,18 @@ class ReferencePolicy:
         inputs = [request.observation for request in requests]
         whole = [i for i, x in enumerate(inputs) if isinstance(x, Observation)]
         cut = {i: self._received(x) for i, x in enumerate(inputs) if isinstance(x, Features)}
-        start = time.perf_counter()
+        start = self._now()
         if whole:
             seen = self._see([inputs[i] for i in whole])  # type: ignore[misc]
             cut |= {i: {k: v[n] for k, v in seen.items()} for n, i in enumerate(whole)}
-            timings["vision"] = time.perf_counter() - start
-        start = time.perf_counter()
+            timings["vision"] = self._now() - start
+        start = self._now()
         early = [i for i, tensors in sorted(cut.items()) if "context" not in tensors]
         if early:
             batch = {k: torch.stack([cut[i][k] for i in early]) for k in cut[early[0]]}
             understood = self._understand(batch)
             cut |= {i: {"context": understood[n]} for n, i in enumerate(early)}
-            timings["backbone"] = time.perf_counter() - start
+            timings["backbone"] = self._now() - start
         return torch.stack([cut[i]["context"] for i in range(len(inputs))])
 
     def _see(self, observations: Sequence[Observation]) -> dict[str, torch.Tensor]:

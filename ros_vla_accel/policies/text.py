@@ -25,8 +25,9 @@ class WordTokenizer:
 
     @classmethod
     def from_texts(cls, texts: Iterable[str], length: int) -> WordTokenizer:
-        """A tokenizer that knows every word of ``texts``."""
-        return cls(sorted({word for text in texts for word in _WORD.findall(text)}), length)
+        """A tokenizer that knows every word of ``texts``, in lower case."""
+        words = {word for text in texts for word in _WORD.findall(text.lower())}
+        return cls(sorted(words), length)
 
     @property
     def size(self) -> int:

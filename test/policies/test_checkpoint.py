@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 
 from ros_vla_accel.policies import reference
@@ -12,7 +15,6 @@ from ros_vla_accel.policies.checkpoint import (
     CheckpointError,
     load_checkpoint,
     save_checkpoint,
-    sha256,
 )
 from ros_vla_accel.policies.reference_policy import SHIPPED
 
@@ -22,9 +24,12 @@ def copy(checkpoint: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(checkpoint, tmp_path / "copy"))
 
 
+def read_manifest(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "manifest.json").read_text())
+
+
 def edit_manifest(folder: Path, **changes: object) -> None:
-    path = folder / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    (folder / "manifest.json").write_text(json.dumps(read_manifest(folder) | changes))
 
 
 def test_what_is_saved_comes_back(checkpoint: Path, tmp_path: Path) -> None:
@@ -32,9 +37,81 @@ def test_what_is_saved_comes_back(checkpoint: Path, tmp_path: Path) -> None:
     digest = save_checkpoint(tmp_path, model, manifest)
     again, same = load_checkpoint(tmp_path)
     assert same == manifest
-    assert manifest.spec.checkpoint_hash == digest == sha256(tmp_path / "model.safetensors")
+    assert manifest.spec.checkpoint_hash == digest
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "manifest.json",
+        "model.safetensors",
+    ]
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, again.state_dict()[name]), name
+
+
+@pytest.mark.parametrize(
+    ("section", "changes"),
+    [
+        ("normalization", {"action_std": [0.2] * 3 + [1.0]}),
+        ("spec", {"action_names": ["vy", "vx", "vz", "gripper"]}),
+        ("spec", {"period_s": 0.1}),
+    ],
+)
+def test_the_same_weights_under_another_manifest_are_another_policy(
+    section: str, changes: dict[str, object], copy: Path
+) -> None:
+    before = reference(copy).spec.identity
+    edit_manifest(copy, **{section: read_manifest(copy)[section] | changes})
+    assert reference(copy).spec.identity != before
+
+
+def test_another_order_of_words_is_another_policy_and_another_training_is_not(copy: Path) -> None:
+    before = reference(copy).spec.identity
+    edit_manifest(copy, training={"command": "another"})
+    assert reference(copy).spec.identity == before
+    edit_manifest(copy, vocabulary=read_manifest(copy)["vocabulary"][::-1])
+    assert reference(copy).spec.identity != before
+
+
+@pytest.mark.parametrize("name", ["../other.safetensors", "other.safetensors", None])
+def test_weights_of_another_name_are_refused(name: object, copy: Path) -> None:
+    for folder in (copy, copy.parent):
+        shutil.copyfile(copy / "model.safetensors", folder / "other.safetensors")
+    edit_manifest(copy, weights=read_manifest(copy)["weights"] | {"file": name})
+    with pytest.raises(CheckpointError, match=r"it must be 'model\.safetensors'"):
+        reference(copy)
+
+
+def test_what_is_loaded_is_what_was_hashed(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[str] = []
+    read = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: reads.append(path.name) or read(path))
+    monkeypatch.setattr(safetensors.torch, "load_file", None)
+    load_checkpoint(copy)
+    assert reads.count("model.safetensors") == 1
+
+
+def test_weights_that_are_not_safetensors_are_refused(copy: Path) -> None:
+    (copy / "model.safetensors").write_bytes(b"pickle")
+    digest = hashlib.sha256(b"pickle").hexdigest()
+    edit_manifest(copy, weights=read_manifest(copy)["weights"] | {"sha256": digest})
+    with pytest.raises(CheckpointError, match="is not safetensors"):
+        reference(copy)
+
+
+def test_a_save_that_breaks_off_leaves_the_checkpoint_before_it(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, manifest = load_checkpoint(copy)
+    write = Path.write_bytes
+
+    def full_disk(path: Path, data: bytes) -> int:
+        if path.name.startswith("manifest"):
+            raise OSError("no space left")
+        return write(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
+    torch.nn.init.zeros_(model.head.out.weight)
+    with pytest.raises(OSError, match="no space left"):
+        save_checkpoint(copy, model, manifest)
+    assert load_checkpoint(copy)[1] == manifest
 
 
 def test_a_flipped_bit_is_refused(copy: Path) -> None:
@@ -68,8 +145,7 @@ def test_another_format_is_refused(copy: Path) -> None:
 
 
 def test_a_model_of_another_shape_is_refused(copy: Path) -> None:
-    model = json.loads((copy / "manifest.json").read_text())["model"]
-    edit_manifest(copy, model={**model, "expert_hidden": 64})
+    edit_manifest(copy, model=read_manifest(copy)["model"] | {"expert_hidden": 64})
     with pytest.raises(CheckpointError, match="do not fit"):
         reference(copy)
 

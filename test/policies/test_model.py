@@ -4,7 +4,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from torch.nn import functional
 
+from ros_vla_accel.policies.attention import Attention
 from ros_vla_accel.policies.config import ModelConfig
 from ros_vla_accel.policies.model import ReferenceVLA
 from ros_vla_accel.policies.objectives import noisy_batch, sample, signal_levels
@@ -96,9 +98,44 @@ def test_signal_levels_fall_from_nearly_one_to_nearly_zero() -> None:
     assert levels[-1] < 0.01
 
 
-def test_ddim_refuses_more_steps_than_it_was_trained_with(make_model: MakeModel) -> None:
-    with pytest.raises(ValueError, match=r"steps 101 must lie in 1\.\.100"):
-        make_model("ddpm").act(torch.randn(1, 48, 48), torch.randn(1, 1, 16, 4), 101, BOUNDS)
+@pytest.mark.parametrize(("objective", "steps"), [("ddpm", 101), ("ddpm", 1), ("flow", 0)])
+def test_a_sampler_refuses_steps_that_it_cannot_take(
+    objective: str, steps: int, make_model: MakeModel
+) -> None:
+    with pytest.raises(ValueError, match=rf"steps {steps} must lie in \d\.\.\d+ .*'{objective}'"):
+        make_model(objective).act(torch.randn(1, 48, 48), torch.randn(1, 1, 16, 4), steps, BOUNDS)
+
+
+@pytest.mark.parametrize("objective", ["flow", "ddpm"])
+def test_the_chunk_stays_in_float32_between_the_steps_of_a_bfloat16_head(
+    objective: str, make_model: MakeModel
+) -> None:
+    model = make_model(objective).bfloat16()
+    context, noise = torch.randn(1, 48, 48).bfloat16(), torch.randn(1, 1, 16, 4)
+    with torch.no_grad():
+        chunk = model.act(context, noise, 4, BOUNDS)
+    assert chunk.dtype == torch.float32
+    assert not torch.equal(chunk, chunk.bfloat16().float())
+
+
+def test_attention_of_a_training_step_on_a_cpu_runs_in_float32_under_autocast(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    layer, attend = Attention(16, 2), functional.scaled_dot_product_attention
+    made: list[torch.dtype] = []
+
+    def watched(*args: torch.Tensor) -> torch.Tensor:
+        out = attend(*args)
+        made.append(out.dtype)
+        return out
+
+    monkeypatch.setattr(functional, "scaled_dot_product_attention", watched)
+    x = torch.randn(1, 3, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        layer(x, layer.remember(x))
+        with torch.no_grad():
+            layer(x, layer.remember(x))
+    assert made == [torch.float32, torch.bfloat16]
 
 
 def test_a_wrong_size_is_refused_by_name() -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from ros_vla_accel.policies.moe import MixtureOfExperts, balance_loss
+from ros_vla_accel.policies.moe import MixtureOfExperts, Routing, balance_loss
 
 
 def mixture() -> MixtureOfExperts:
@@ -37,15 +37,14 @@ def test_gates_of_a_token_sum_to_one_and_fall_in_order() -> None:
 
 
 def test_balance_loss_is_one_when_experts_share_evenly_and_rises_when_they_do_not() -> None:
-    moe = mixture()
-    torch.nn.init.zeros_(moe.router.weight)
-    even = moe.route(torch.randn(64, 32))
-    skewed_router = torch.zeros(8, 32)
-    skewed_router[0], skewed_router[1] = 9.0, 8.0
-    moe.router.weight.data = skewed_router
-    skewed = moe.route(torch.rand(64, 32))
-    assert balance_loss(even).item() == torch.tensor(1.0)
-    assert balance_loss(skewed) > 3
+    gates = torch.full((8, 2), 0.5)
+    everyone = torch.arange(16).remainder(8).view(8, 2)
+    even = Routing(everyone, gates, torch.full((8, 8), 1 / 8))
+    probabilities = torch.tensor([0.7, 0.3, 0, 0, 0, 0, 0, 0]).expand(8, 8)
+    skewed = Routing(torch.tensor([0, 1]).expand(8, 2), gates, probabilities)
+    torch.testing.assert_close(balance_loss(even), torch.tensor(1.0))
+    # Half of the branches on each of two experts: 8 * (0.5 * 0.7 + 0.5 * 0.3).
+    torch.testing.assert_close(balance_loss(skewed), torch.tensor(4.0))
 
 
 def test_every_expert_is_made_of_linear_layers_of_its_own() -> None:

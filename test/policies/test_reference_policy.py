@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from ros_vla_accel.contracts import Features, InferenceRequest, Observation, Policy
 from ros_vla_accel.policies import reference
@@ -171,8 +172,44 @@ def test_an_unknown_cut_is_refused(checkpoint: Path, observation: Observation) -
 def test_wrong_arguments_are_refused(checkpoint: Path) -> None:
     with pytest.raises(ValueError, match="dtype 'int8' is unknown"):
         reference(checkpoint, dtype="int8")
-    with pytest.raises(ValueError, match="steps -1 must be positive"):
-        reference(checkpoint, steps=-1)
+    for steps in (-1, 0):
+        with pytest.raises(ValueError, match=f"steps {steps} must lie in 1"):
+            reference(checkpoint, steps=steps)
+
+
+@pytest.mark.parametrize("steps", [0, 1, 101])
+def test_steps_that_ddim_cannot_take_are_refused_before_the_first_request(
+    steps: int, make_checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=rf"steps {steps} must lie in 2\.\.100"):
+        reference(make_checkpoint(tmp_path, "ddpm"), steps=steps)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_cuda_stages_are_timed_to_their_end_in_full_float32(
+    checkpoint: Path, observation: Observation, request_for: MakeRequest
+) -> None:
+    policy, request = reference(checkpoint, device="cuda"), request_for(observation)
+    policy.infer([request])
+    chunk = policy.infer([request])[0]
+    stages = sum(chunk.timings_s[name] for name in ("vision", "backbone", "head"))
+    assert 0.8 * chunk.timings_s["total"] < stages <= chunk.timings_s["total"]
+    on_cpu = reference(checkpoint).infer([request])[0]
+    np.testing.assert_allclose(chunk.actions, on_cpu.actions, atol=1e-4)
+    assert not torch.backends.cudnn.allow_tf32
+
+
+def test_a_clock_reading_waits_for_the_device(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
+    policy = reference(checkpoint)
+    policy._now()
+    assert waited == []
+    policy.device = torch.device("cuda")
+    policy._now()
+    assert waited == [torch.device("cuda")]
 
 
 def test_a_diffusion_checkpoint_is_sampled_by_ddim(

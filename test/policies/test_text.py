@@ -7,7 +7,8 @@ from ros_vla_accel.policies.text import PADDING, UNKNOWN, WordTokenizer
 
 
 def test_case_and_punctuation_do_not_matter() -> None:
-    tokenize = WordTokenizer.from_texts(["open the drawer"], 6)
+    tokenize = WordTokenizer.from_texts(["Open the drawer"], 6)
+    assert tokenize.vocabulary == ("drawer", "open", "the")
     assert (tokenize("Open the DRAWER!") == tokenize("open the drawer")).all()
 
 
