@@ -13,6 +13,7 @@ from cyclonedds.topic import Topic
 
 from . import library
 from .config import configuration
+from .memory import keep_freed_memory
 
 _domains: dict[int, Domain] = {}
 _domains_lock = threading.Lock()
@@ -21,6 +22,8 @@ _domains_lock = threading.Lock()
 def _domain(number: int) -> None:
     """Creates the DDS domain of this process once; its configuration is that of the first use."""
     with _domains_lock:
+        if not _domains:
+            keep_freed_memory()
         if number not in _domains:
             _domains[number] = Domain(number, configuration())
 

@@ -1,0 +1,31 @@
+"""Keeps the memory of images in the process, instead of handing it back after each one."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Mapping
+
+# mallopt(3), and the sizes in bytes: 32 MiB is the largest mmap threshold that glibc takes.
+_SETTINGS = {
+    "MALLOC_TRIM_THRESHOLD_": (-1, 256 << 20),
+    "MALLOC_TOP_PAD_": (-2, 16 << 20),
+    "MALLOC_MMAP_THRESHOLD_": (-3, 32 << 20),
+}
+
+
+def keep_freed_memory(environment: Mapping[str, str] = os.environ) -> bool:
+    """Tells glibc's malloc to reuse what images used; True if all was set.
+
+    By default each 640x480 image is mapped, faulted in page by page and unmapped again, on both
+    ends: a joint state behind two images then waits three times as long (`bench ros`: p99 2.1 ms
+    becomes 0.8 ms). What the user's environment sets stays. Other C libraries have no mallopt.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return False
+    return all(
+        mallopt(number, size) == 1
+        for variable, (number, size) in _SETTINGS.items()
+        if variable not in environment
+    )
