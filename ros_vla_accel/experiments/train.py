@@ -6,7 +6,8 @@ import argparse
 import json
 import logging
 import sys
-from dataclasses import asdict, fields, replace
+from collections.abc import Callable
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,42 +21,76 @@ from ros_vla_accel.sim.env import full_task_name
 
 log = logging.getLogger(__name__)
 
+CONFIG = "config.json"
+
 
 def run(config: TrainConfig, folder: Path, export: Path | None) -> Path:
-    """Trains, resuming what the folder holds. Returns the folder of the final checkpoint."""
+    """Trains, resuming what the folder holds. Returns the folder of the final checkpoint.
+
+    Raises ValueError, with the folder as it was, when it holds a run that the settings do not
+    continue; and when no episode of a task succeeds.
+    """
+    for number in range(config.rounds + 1):
+        _check_round(config, folder, number)
+    trainer = Trainer(config, folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_json(folder / CONFIG, config.to_dict())
     with Progress() as progress:
-        episodes = folder / "episodes"
-        trainer: Trainer | None = None
         for number in range(config.rounds + 1):
             _collect_round(config, folder, number, progress)
-            trainer = trainer or Trainer(config, folder)
             until = config.steps * (number + 1) // (config.rounds + 1)
-            if trainer.step >= until:
-                continue
-            trainer.load_episodes(episodes)
-            bar = progress.add_task(f"training, round {number}", total=until)
-            for step in trainer.train(until):
-                progress.update(bar, completed=step)
-            progress.update(bar, completed=until)
+            if trainer.step < until:
+                trainer.load_episodes(folder / "episodes")
+                bar = progress.add_task(f"training, round {number}", total=until)
+                for step in trainer.train(until):
+                    progress.update(bar, completed=step)
+                progress.update(bar, completed=until)
+            # Again after a resume, too: the process may have ended between state and export.
             trainer.export(folder / "checkpoint")
-    assert trainer is not None
     if export is not None:
         trainer.export(export)
     return export or folder / "checkpoint"
 
 
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    """Writes a file that a reader finds whole or not at all."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=1) + "\n")
+    partial.replace(path)
+
+
+def _round_record(config: TrainConfig, number: int, complete: bool) -> dict[str, Any]:
+    seeds = {task: [s[0], s[-1]] for task, s in round_seeds(config, number).items()}
+    return {"seeds": seeds, "complete": complete}
+
+
+def _check_round(config: TrainConfig, folder: Path, number: int) -> bool:
+    """Whether a round is complete; ValueError when it was recorded for other settings."""
+    path = folder / f"round-{number}.json"
+    if not path.exists():
+        return False
+    found, asked = json.loads(path.read_text()), _round_record(config, number, True)
+    if found["seeds"] != asked["seeds"]:
+        raise ValueError(
+            f"round {number} in '{folder}' has seeds {found['seeds']}, the settings ask for "
+            f"{asked['seeds']}; keep tasks, episodes and dagger_episodes, or start another run"
+        )
+    return bool(found["complete"])
+
+
 def _collect_round(config: TrainConfig, folder: Path, number: int, progress: Progress) -> None:
-    """Records a round unless it is complete; a round without expert success is an error."""
-    done = folder / f"round-{number}.done"
-    if done.exists():
+    """Records a round unless it is complete."""
+    if _check_round(config, folder, number):
         return
+    record = folder / f"round-{number}.json"
+    _write_json(record, _round_record(config, number, False))
     seeds = round_seeds(config, number)
     checkpoint = folder / "checkpoint" if number else None
     name = f"DAgger round {number}" if number else "demonstrations"
     bar = progress.add_task(name, total=sum(len(s) for s in seeds.values()))
     for count in collect(folder / "episodes", seeds, checkpoint, config.workers):
         progress.advance(bar, count)
-    done.touch()
+    _write_json(record, _round_record(config, number, True))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -73,9 +108,10 @@ def main(argv: list[str] | None = None) -> int:
     for name in ("learning-rate", "ema"):
         parser.add_argument(f"--{name}", type=float)
     parser.add_argument("--weights", help='shares of the batches, e.g. "door-open=2,pick-place=1"')
+    parser.add_argument("--size", help='of the network, e.g. "width=96,heads=3,blocks=6"')
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    saved = args.run / "config.json"
+    saved = args.run / CONFIG
     try:
         config = (
             TrainConfig.load(saved) if saved.exists() else QUICK if args.quick else TrainConfig()
@@ -83,9 +119,11 @@ def main(argv: list[str] | None = None) -> int:
         config = replace(config, **_given(args))
     except ValueError as error:
         parser.error(str(error))
-    args.run.mkdir(parents=True, exist_ok=True)
-    saved.write_text(json.dumps(asdict(config), indent=1) + "\n")
-    checkpoint = run(config, args.run, args.export)
+    try:
+        checkpoint = run(config, args.run, args.export)
+    except ValueError as error:
+        print(f"ros-vla-accel train: {error}", file=sys.stderr)
+        return 1
     log.info("checkpoint: %s", checkpoint)
     return 0
 
@@ -96,20 +134,25 @@ def _given(args: argparse.Namespace) -> dict[str, Any]:
     if args.tasks:
         given["tasks"] = tuple(full_task_name(task) for task in args.tasks)
     if args.weights:
-        given["weights"] = _weights(args.weights)
+        shares = _pairs("--weights", args.weights, "task=share", float)
+        given["weights"] = {
+            full_task_name(task).removesuffix("-v3"): share for task, share in shares.items()
+        }
+    if args.size:
+        given["size"] = _pairs("--size", args.size, "name=number", int)
     return given
 
 
-def _weights(text: str) -> dict[str, float]:
-    """``task=share,...`` -> shares by task; ValueError says which part is wrong."""
-    weights = {}
+def _pairs(option: str, text: str, form: str, number: Callable[[str], float]) -> dict[str, float]:
+    """``name=number,...`` -> numbers by name; ValueError says which part is wrong."""
+    pairs = {}
     for part in text.split(","):
-        task, _, share = part.partition("=")
+        name, _, value = part.partition("=")
         try:
-            weights[full_task_name(task.strip()).removesuffix("-v3")] = float(share)
+            pairs[name.strip()] = number(value)
         except ValueError as error:
-            raise ValueError(f"--weights: '{part}' must read task=share ({error})") from error
-    return weights
+            raise ValueError(f"{option}: '{part}' must read {form} ({error})") from error
+    return pairs
 
 
 if __name__ == "__main__":

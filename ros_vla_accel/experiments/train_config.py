@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from ros_vla_accel.sim.env import TASKS
 
 FIRST_TRAINING_SEED = 100_000
 """Evaluation counts its seeds from zero, so training never sees them."""
 SEEDS_PER_ROUND = 1_000
+SIZES = (
+    "width",
+    "heads",
+    "backbone_layers",
+    "blocks",
+    "experts",
+    "experts_per_token",
+    "expert_hidden",
+)
+"""What ``size`` may set of ``policies.config.ModelConfig``; the simulator decides the rest."""
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One training run; saved in its folder, so that it can be resumed.
+    """One training run; saved in its folder, so that it can be resumed. ValueError if senseless.
 
     episodes: demonstrations per task before the first step. dagger_episodes: per task and round;
     the rounds are spread evenly over the steps. samples: noise draws per encoded observation.
-    weights: task -> relative share of the batches.
+    weights: task -> relative share of the batches. size: see ``SIZES``.
     """
 
     tasks: tuple[str, ...] = TASKS
@@ -40,29 +52,65 @@ class TrainConfig:
     size: dict[str, int] | None = None
 
     def __post_init__(self) -> None:
+        if not self.tasks or len(set(self.tasks)) < len(self.tasks):
+            raise ValueError(f"tasks {self.tasks} must be at least one, each named once")
         for name in ("episodes", "steps", "batch", "samples", "workers", "threads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
         if self.rounds < 0 or (self.rounds and self.dagger_episodes < 1):
             raise ValueError("rounds must not be negative, and each needs dagger_episodes")
+        if self.steps <= self.rounds:
+            raise ValueError(f"steps {self.steps} must be more than rounds {self.rounds}")
+        for name in ("episodes", "dagger_episodes"):
+            if getattr(self, name) > SEEDS_PER_ROUND:
+                raise ValueError(
+                    f"{name} {getattr(self, name)} must be at most {SEEDS_PER_ROUND}, the seeds "
+                    "of a round: more would be those of the next"
+                )
+        self._check_weights()
+        unknown = sorted(set(self.size or {}) - set(SIZES))
+        if unknown:
+            raise ValueError(f"size has unknown names {unknown}; choose from {SIZES}")
+
+    def _check_weights(self) -> None:
+        names = [task.removesuffix("-v3") for task in self.tasks]
+        weights = self.weights or {}
+        unknown = sorted(set(weights) - set(names))
+        if unknown:
+            raise ValueError(f"weights name {unknown}, which is not trained; tasks are {names}")
+        shares = [weights.get(name, 1.0) for name in names]
+        if not all(math.isfinite(s) and s >= 0 for s in shares) or not any(shares):
+            raise ValueError(f"weights {weights} must be shares of 0 or more, not all of them 0")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
+        """Settings as ``to_dict`` gives them; ValueError for an unknown key."""
+        unknown = sorted(set(values) - {f.name for f in fields(cls)})
+        if unknown:
+            raise ValueError(f"training settings have unknown keys {unknown}")
+        return cls(**{**values, "tasks": tuple(values.get("tasks", TASKS))})
 
     @classmethod
     def load(cls, path: Path) -> TrainConfig:
-        values = json.loads(path.read_text())
-        unknown = sorted(set(values) - {f.name for f in fields(cls)})
-        if unknown:
-            raise ValueError(f"'{path}' has unknown keys {unknown}")
-        return cls(**{**values, "tasks": tuple(values["tasks"])})
+        """Reads a run's settings; ValueError says what is wrong with the file."""
+        try:
+            return cls.from_dict(json.loads(path.read_text()))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"'{path}': {error}") from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """All settings as JSON knows them."""
+        return {**asdict(self), "tasks": list(self.tasks)}
 
     def command(self) -> str:
         """The command that makes such a run, but for its folder."""
         words = ["ros-vla-accel train --run RUN"]
         for spec in fields(self):
             value, usual = getattr(self, spec.name), getattr(TrainConfig(), spec.name)
-            if value == usual or spec.name in ("size", "workers", "threads"):
+            if value == usual:
                 continue
             if isinstance(value, dict):
-                value = ",".join(f"{task}={share:g}" for task, share in value.items())
+                value = ",".join(f"{name}={number!r}" for name, number in value.items())
             elif isinstance(value, tuple):
                 value = " ".join(value)
             words.append(f"--{spec.name.replace('_', '-')} {value}")

@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -71,6 +72,7 @@ class Trainer:
     """
 
     def __init__(self, config: TrainConfig, folder: Path) -> None:
+        """Takes up the state in ``folder``; ValueError when it belongs to other settings."""
         keep_freed_memory()
         torch.set_num_threads(config.threads)
         self.config, self.folder = config, folder
@@ -100,12 +102,27 @@ class Trainer:
         self.frames: TrainingSet | None = None
         self.frame_count = 0
         self.normalization: Normalization | None = None
+        self.history: list[dict[str, Any]] = []
         self._restore()
 
     def load_episodes(self, folder: Path) -> None:
-        """Takes all episodes recorded so far; the first call fixes the normalization."""
+        """Takes all episodes recorded so far; the first call fixes the normalization.
+
+        Raises ValueError when they are not of just the tasks that are trained.
+        """
+        episodes, tasks = load_episodes(folder), set(self.config.tasks)
+        found = {episode.task for episode in episodes}
+        if tasks - found:
+            raise ValueError(
+                f"no episode of {sorted(tasks - found)} ended in success; record more of them "
+                "(--episodes) in another run, or leave the task out (--tasks)"
+            )
+        if found - tasks:
+            raise ValueError(
+                f"'{folder}' has episodes of {sorted(found - tasks)}, which is not trained"
+            )
         self.frames = TrainingSet(
-            load_episodes(folder),
+            episodes,
             self.model_config.horizon,
             self.tokenizer,
             self.normalization,
@@ -119,6 +136,7 @@ class Trainer:
         """Trains up to step ``until``, yielding the step; the state is saved on the way."""
         if self.frames is None:
             raise RuntimeError("load_episodes comes first")
+        self._note_settings()
         self.model.train()
         while self.step < until:
             started = time.perf_counter()
@@ -180,16 +198,21 @@ class Trainer:
         return warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * self.step / self.config.steps)))
 
     def manifest(self) -> Manifest:
-        """What the checkpoint of this moment says about itself."""
-        if self.normalization is None:
-            raise RuntimeError("load_episodes comes first")
+        """What the checkpoint of this moment says about itself.
+
+        ``history`` has the settings of every stretch of steps; ``command`` is that of the last.
+        """
+        if self.normalization is None or not self.history:
+            raise RuntimeError("training comes first")
+        last = TrainConfig.from_dict(self.history[-1]["config"])
         training = {
-            "command": self.config.command(),
+            "command": last.command(),
             "step": self.step,
-            "steps": self.config.steps,
-            "tasks": [task.removesuffix("-v3") for task in self.config.tasks],
-            "seed": self.config.seed,
+            "steps": last.steps,
+            "tasks": [task.removesuffix("-v3") for task in last.tasks],
+            "seed": last.seed,
             "frames": self.frame_count,
+            "history": self.history,
         }
         return Manifest(
             reference_spec(self.model_config),
@@ -203,9 +226,15 @@ class Trainer:
         """Writes the averaged weights as a checkpoint; returns their SHA-256."""
         return save_checkpoint(folder, self.average, self.manifest())
 
+    def _note_settings(self) -> None:
+        """Keeps from which step on the settings hold, if they are new."""
+        config = self.config.to_dict()
+        if not self.history or self.history[-1]["config"] != config:
+            self.history.append({"from_step": self.step, "config": config})
+
     def _log(self, losses: dict[str, float], seconds: float) -> None:
         path = self.folder / "log.csv"
-        new = not path.exists()
+        new = not path.exists() or not path.stat().st_size
         with path.open("a", newline="") as file:
             writer = csv.writer(file)
             if new:
@@ -221,19 +250,39 @@ class Trainer:
             "auxiliary": self.auxiliary.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "normalization": self.manifest().normalization.to_dict(),
+            "history": self.history,
+            "kind": self._kind(),
         }
         partial = self.folder / "state.partial"
         torch.save(state, partial)
         partial.rename(self.folder / "state.pt")
+
+    def _kind(self) -> dict[str, Any]:
+        """What may not change in the course of a run, for the weights would mean nothing."""
+        return {
+            "tasks": list(self.config.tasks),
+            "objective": self.config.objective,
+            "model": self.model_config.to_dict(),
+            "vocabulary": list(self.tokenizer.vocabulary),
+        }
 
     def _restore(self) -> None:
         path = self.folder / "state.pt"
         if not path.exists():
             return
         state = torch.load(path, map_location=self.device, weights_only=True)
+        if "kind" not in state:
+            raise ValueError(f"'{path}' does not say what it trained; start another run")
+        for name, now in self._kind().items():
+            if state["kind"][name] != now:
+                raise ValueError(
+                    f"'{path}' was trained with {name} {state['kind'][name]}, the settings ask "
+                    f"for {now}; give the settings of that run, or start another"
+                )
         for name in ("model", "average", "auxiliary", "optimizer"):
             getattr(self, name).load_state_dict(state[name])
         self.step, self.frame_count = state["step"], state["frames"]
+        self.history = state["history"]
         self.normalization = Normalization.from_dict(state["normalization"])
         self._forget_log_after(self.step)
         log.info("resumed at step %d", self.step)
@@ -241,7 +290,9 @@ class Trainer:
     def _forget_log_after(self, step: int) -> None:
         """Drops rows of steps that were lost with the process, and will be taken again."""
         path = self.folder / "log.csv"
-        if path.exists():
-            head, *rows = path.read_text().splitlines(keepends=True)
-            kept = [row for row in rows if int(row.split(",")[0]) <= step]
+        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+        if lines:
+            # A row that the end of the process cut off is one of those, too.
+            head, *rows = [line for line in lines if line.count(",") == lines[0].count(",")]
+            kept = [row for row in rows if row.endswith("\n") and int(row.split(",")[0]) <= step]
             path.write_text("".join([head, *kept]))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +13,7 @@ from ros_vla_accel.policies.text import WordTokenizer
 LIMITS = ([-0.2, -0.2, -0.2, -1.0], [0.2, 0.2, 0.2, 1.0])
 
 
-def episode(task: str = "drawer-open-v3", steps: int = 30, seed: int = 0) -> Episode:
-    rng = np.random.default_rng(seed)
-    return Episode(
-        task,
-        seed,
-        rng.integers(0, 255, (steps, 2, 64, 64, 3), dtype=np.uint8),
-        rng.standard_normal((steps, 9)).astype(np.float32),
-        rng.uniform(-0.2, 0.2, (steps, 4)).astype(np.float32),
-        np.ones(steps, bool),
-        rng.standard_normal((steps, 9)).astype(np.float32),
-    )
+MakeEpisode = Callable[..., Episode]
 
 
 def test_row_k_of_a_chunk_is_what_the_expert_did_k_steps_later() -> None:
@@ -46,7 +37,7 @@ def test_rows_after_something_else_moved_the_arm_are_no_labels() -> None:
     assert valid[3].all()
 
 
-def test_episodes_come_back_from_disk(tmp_path: Path) -> None:
+def test_episodes_come_back_from_disk(episode: MakeEpisode, tmp_path: Path) -> None:
     saved = episode()
     saved.save(tmp_path / "a.npz")
     (found,) = load_episodes(tmp_path)
@@ -55,13 +46,13 @@ def test_episodes_come_back_from_disk(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.expert_driven, saved.expert_driven)
 
 
-def test_an_unfinished_episode_is_not_read(tmp_path: Path) -> None:
+def test_an_unfinished_episode_is_not_read(episode: MakeEpisode, tmp_path: Path) -> None:
     episode().save(tmp_path / "a.npz")
     (tmp_path / "b.partial.npz").write_bytes(b"half")
     assert len(load_episodes(tmp_path)) == 1
 
 
-def test_batches_have_documented_shapes_and_repeat_with_the_seed() -> None:
+def test_batches_have_documented_shapes_and_repeat_with_the_seed(episode: MakeEpisode) -> None:
     words = WordTokenizer.from_texts(["open the drawer"], 12)
     frames = TrainingSet([episode()], 16, words, None, LIMITS)
     first = frames.draw(np.random.default_rng(0), 6, {})
@@ -75,7 +66,7 @@ def test_batches_have_documented_shapes_and_repeat_with_the_seed() -> None:
     assert (first.actions == again.actions).all()
 
 
-def test_tasks_are_drawn_by_their_weight() -> None:
+def test_tasks_are_drawn_by_their_weight(episode: MakeEpisode) -> None:
     words = WordTokenizer.from_texts(["open"], 12)
     # The door's proprioception is constant, so that its frames can be told apart.
     door = episode("door-open-v3")
@@ -90,7 +81,7 @@ def test_no_episodes_are_refused() -> None:
         TrainingSet([], 16, WordTokenizer(["a"], 4), None, LIMITS)
 
 
-def test_augmentation_keeps_range_and_shape() -> None:
+def test_augmentation_keeps_range_and_shape(episode: MakeEpisode) -> None:
     images = episode().images[:4].transpose(0, 1, 4, 2, 3)
     out = augment(images, np.random.default_rng(0))
     assert out.shape == images.shape

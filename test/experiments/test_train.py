@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from ros_vla_accel.experiments import train
 from ros_vla_accel.experiments.collect import record
 from ros_vla_accel.experiments.train import main
-from ros_vla_accel.experiments.train_config import TrainConfig, round_seeds
+from ros_vla_accel.experiments.train_config import QUICK, TrainConfig, round_seeds
 from ros_vla_accel.policies.checkpoint import load_checkpoint
 from ros_vla_accel.sim.env import SawyerEnv
 
@@ -61,9 +64,35 @@ def test_the_command_says_what_differs_from_the_defaults() -> None:
     )
 
 
-def test_settings_that_make_no_sense_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="steps 0 must be at least 1"):
-        TrainConfig(steps=0)
+def test_the_command_alone_makes_the_same_settings(tmp_path: Path) -> None:
+    config = replace(QUICK, weights={"drawer-open": 1 / 3}, learning_rate=1.2345678e-4, ema=0.99)
+    words = config.command().removeprefix("ros-vla-accel train ").replace("RUN", str(tmp_path))
+    asked: list[TrainConfig] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "run", lambda config, folder, export: asked.append(config))
+        assert main(words.split()) == 0
+    assert asked == [config]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"steps": 0}, "steps 0 must be at least 1"),
+        ({"steps": 4}, "steps 4 must be more than rounds 4"),
+        ({"episodes": 1001}, "episodes 1001 must be at most 1000"),
+        ({"dagger_episodes": 1001}, "dagger_episodes 1001 must be at most 1000"),
+        ({"weights": {"juggle": 1.0}}, r"weights name \['juggle'\], which is not trained"),
+        ({"weights": {"door-open": -1.0}}, "must be shares of 0 or more"),
+        ({"size": {"depth": 3}}, r"unknown names \['depth'\]"),
+        ({"tasks": ()}, "at least one"),
+    ],
+)
+def test_settings_that_make_no_sense_are_named(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TrainConfig(**settings)
+
+
+def test_a_file_of_settings_with_unknown_keys_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_text(json.dumps({"tasks": [], "stepps": 3}))
     with pytest.raises(ValueError, match=r"unknown keys \['stepps'\]"):
