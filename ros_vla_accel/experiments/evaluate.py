@@ -16,9 +16,15 @@ from rich.table import Table
 
 from ros_vla_accel.contracts import Observation, Policy
 from ros_vla_accel.experiments.execution import ChunkPlayer
-from ros_vla_accel.experiments.statistics import percentile, wilson_interval, write_json
+from ros_vla_accel.experiments.statistics import (
+    check_writable,
+    percentile,
+    wilson_interval,
+    write_json,
+)
 from ros_vla_accel.policies import PolicyLoadError, load_policy
 from ros_vla_accel.policies.instructions import instructions
+from ros_vla_accel.policies.loader import policy_arguments
 from ros_vla_accel.sim.env import MAX_STEPS, TASKS, SawyerEnv, full_task_name
 
 REFERENCE = "ros_vla_accel.policies:reference"
@@ -199,7 +205,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--first-seed", type=int, default=0, help="training starts at 100000")
     parser.add_argument("--policy", default=REFERENCE, help="module:factory")
     parser.add_argument("--policy-args", help="YAML file of the factory's arguments")
-    parser.add_argument("--checkpoint", help="folder, for the reference policy")
+    parser.add_argument("--checkpoint", help="argument of the policy, over that of the file")
     parser.add_argument("--latency-ms", type=float, default=0.0, help="a chunk arrives so late")
     parser.add_argument("--threads", type=int, help="torch threads")
     parser.add_argument("--json", type=Path, help="where to write the result")
@@ -208,12 +214,16 @@ def main(argv: list[str] | None = None) -> int:
         tasks = [full_task_name(task) for task in args.tasks]
         if args.episodes < 1:
             raise ValueError(f"--episodes {args.episodes} must be at least 1")
+        if args.json:
+            check_writable(args.json)
+        policy_args = policy_arguments(args.policy_args)
+        if args.checkpoint:
+            policy_args["checkpoint"] = args.checkpoint
+        policy = load_policy(args.policy, policy_args)
         if args.threads:
             import torch
 
             torch.set_num_threads(args.threads)
-        own = {"checkpoint": args.checkpoint} if args.checkpoint else None
-        policy = load_policy(args.policy, own or args.policy_args)
         with Progress(console=Console(stderr=True)) as progress:
             bar = progress.add_task("episodes", total=len(tasks) * args.episodes)
             results = evaluate(
@@ -232,7 +242,10 @@ def main(argv: list[str] | None = None) -> int:
     if args.json:
         config = {
             "policy": args.policy,
+            "policy_args": policy_args,
+            "steps": getattr(policy, "steps", None),
             "checkpoint_hash": policy.spec.checkpoint_hash,
+            "tasks": [task.removesuffix("-v3") for task in tasks],
             "episodes": args.episodes,
             "first_seed": args.first_seed,
             "latency_ms": args.latency_ms,

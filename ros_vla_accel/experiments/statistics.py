@@ -54,7 +54,10 @@ def write_json(
     rows: Sequence[Mapping[str, Any]],
     summary: Mapping[str, float],
 ) -> None:
-    """Writes the benchmark form; a figure that does not exist (nan) becomes null."""
+    """Writes the benchmark form; a figure that does not exist (nan) becomes null.
+
+    What JSON has no word for, such as a date among the arguments, is written as text.
+    """
     content = {
         "name": name,
         "machine": machine(),
@@ -63,7 +66,19 @@ def write_json(
         "summary": dict(summary),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(_without_nan(content), indent=1) + "\n")
+    path.write_text(json.dumps(_without_nan(content), indent=1, default=str) + "\n")
+
+
+def check_writable(path: Path) -> None:
+    """Raises ValueError unless a result can be written to ``path``; leaves what is there."""
+    new = not path.exists()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("a").close()
+    except OSError as error:
+        raise ValueError(f"--json {path} cannot be written: {error}") from error
+    if new:
+        path.unlink()
 
 
 def _without_nan(value: Any) -> Any:

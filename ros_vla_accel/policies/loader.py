@@ -25,7 +25,7 @@ def load_policy(name: str, args: Mapping[str, Any] | str | Path | None = None) -
     module_name, colon, factory_name = name.partition(":")
     if not (module_name and colon and factory_name):
         raise PolicyLoadError(f"policy '{name}' must read 'module:factory'")
-    arguments = _arguments(args)
+    arguments = policy_arguments(args)
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
@@ -45,7 +45,8 @@ def load_policy(name: str, args: Mapping[str, Any] | str | Path | None = None) -
     return policy
 
 
-def _arguments(args: Mapping[str, Any] | str | Path | None) -> dict[str, Any]:
+def policy_arguments(args: Mapping[str, Any] | str | Path | None) -> dict[str, Any]:
+    """The arguments that ``load_policy`` makes of ``args``. Raises PolicyLoadError."""
     if args is None or args == "":
         return {}
     if isinstance(args, Mapping):

@@ -10,6 +10,7 @@ import pytest
 from ros_vla_accel.contracts import ActionChunk, CameraSpec, InferenceRequest, PolicySpec
 from ros_vla_accel.experiments.evaluate import evaluate, main
 from ros_vla_accel.policies import reference
+from ros_vla_accel.policies.reference_policy import SHIPPED
 from ros_vla_accel.sim.env import ARM_JOINTS
 
 SPEC = PolicySpec(
@@ -67,15 +68,32 @@ def test_a_policy_of_another_action_kind_is_refused() -> None:
 
 
 def test_the_shipped_policy_opens_a_drawer(tmp_path: Path) -> None:
-    path = tmp_path / "eval.json"
-    assert main(["--tasks", "drawer-open", "--episodes", "1", "--json", str(path)]) == 0
+    path, arguments = tmp_path / "eval.json", tmp_path / "args.yaml"
+    arguments.write_text("steps: 5\ncheckpoint: nowhere\n")
+    given = ["--policy-args", str(arguments), "--checkpoint", str(SHIPPED), "--json", str(path)]
+    assert main(["--tasks", "drawer-open", "--episodes", "1", *given]) == 0
     content = json.loads(path.read_text())
     (row,) = content["rows"]
     assert row["task"] == "drawer-open"
     assert row["successes"] == row["episodes"] == 1
     assert row["expert_rate"] == 1.0
     assert 0 < row["inference_ms_p50"] <= row["inference_ms_p95"]
-    assert content["config"]["checkpoint_hash"] == reference().spec.checkpoint_hash
+    config = content["config"]
+    assert config["checkpoint_hash"] == reference().spec.checkpoint_hash
+    assert config["policy_args"] == {"steps": 5, "checkpoint": str(SHIPPED)}
+    assert (config["tasks"], config["steps"]) == (["drawer-open"], 5)
+
+
+def test_a_result_that_cannot_be_written_is_refused_before_the_episodes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ros_vla_accel.experiments.evaluate.evaluate", None)
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path, tmp_path / "file" / "eval.json"):
+        assert main(["--json", str(path)]) == 1
+        assert f"--json {path}" in capsys.readouterr().err
+    assert main(["--policy", "nowhere:make", "--json", str(tmp_path / "new.json")]) == 1
+    assert not (tmp_path / "new.json").exists()
 
 
 def test_the_same_seed_gives_the_same_episode() -> None:
