@@ -35,6 +35,8 @@ lint: setup
 bench: setup
 	mkdir -p runs
 	$(BIN)/ros-vla-accel bench ros --json runs/bench_ros.json
+	$(BIN)/ros-vla-accel bench trigger --json runs/bench_trigger.json
+	$(BIN)/ros-vla-accel bench replay --json runs/bench_replay.json
 
 clean:
 	rm -rf $(VENV) build dist runs *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
