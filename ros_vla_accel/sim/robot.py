@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import threading
 from array import array
@@ -14,10 +15,11 @@ import rclpy
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import TwistStamped
 from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
+from rclpy.signals import SignalHandlerOptions
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Float64, String
@@ -167,8 +169,6 @@ class SimRobot(Node):
                 self.failure = error
                 self.get_logger().fatal(f"simulation ended: {type(error).__name__}: {error}")
         self._reset_done.set()
-        if not self._stopping.is_set():
-            rclpy.try_shutdown()
 
     def _simulate(self, loop: SimLoop) -> None:
         solved = False
@@ -229,16 +229,22 @@ class SimRobot(Node):
 
 def main(args: Sequence[str] | None = None) -> int:
     """Runs until SIGINT or SIGTERM; 1 if a parameter is wrong or the simulation failed, else 0."""
-    rclpy.init(args=list(sys.argv if args is None else args))
+    stop = threading.Event()
+    # rclpy's own handler may shut the context down in the middle of a spin, which then raises.
+    rclpy.init(
+        args=list(sys.argv if args is None else args),
+        signal_handler_options=SignalHandlerOptions.NO,
+    )
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
     node = None
     try:
         node = SimRobot()
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         node.start()
-        executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
+        while not stop.is_set() and node.failure is None:
+            executor.spin_once(timeout_sec=0.1)
     except ValueError as error:
         get_logger("sim_robot").fatal(str(error))
         return 1

@@ -50,6 +50,11 @@ def main() -> int:
         end = "interrupt"
     except ExternalShutdownException:
         end = "shutdown"
+    except Exception:
+        # rclpy's SIGTERM handler may shut down between two waits, which the next one refuses.
+        if rclpy.ok():
+            raise
+        end = "shutdown"
     node.destroy_node()
     rclpy.try_shutdown()
     print(end, flush=True)
