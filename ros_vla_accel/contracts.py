@@ -125,8 +125,8 @@ class PolicySpec:
     replan_rows: a new chunk is wanted after at most so many executed rows.
     stages: names of the separate stages; an offloaded request may leave after any but the last.
     widths: activation widths that the policy really executes; others run at the next wider one.
-    checkpoint_hash: SHA-256 of the weights and of whatever else decides the answers (normalization,
-        vocabulary); see ``identity``.
+    checkpoint_hash: SHA-256 of the weights and of whatever else decides the answers (normalization
+        and vocabulary, say); see ``identity``.
     """
 
     name: str
