@@ -147,3 +147,11 @@ def test_a_position_action_that_names_no_joint_must_be_bounded_itself(tmp_path):
     limits = position_robot(tmp_path, gripper={"lower": 0.0, "upper": 0.08}).action_limits()
     assert limits.measured_joint == (-1,)
     assert (limits.lower, limits.upper) == ((0.0,), (0.08,))
+
+
+@pytest.mark.parametrize("path", sorted(SHIPPED.parent.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_robot_loads_and_only_the_simulated_one_is_armed(path):
+    robot = load_robot(path)
+    assert robot.action_limits().size == len(robot.actions)
+    assert robot.armed == (robot.name == "metaworld_sawyer")
+    assert robot.name == path.stem
