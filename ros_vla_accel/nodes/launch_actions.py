@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from launch import LaunchContext, LaunchDescription
 from launch.action import Action
 from launch.actions import DeclareLaunchArgument, ExecuteProcess, OpaqueFunction
@@ -34,7 +32,8 @@ def _actions(kind: str, context: LaunchContext) -> list[Action]:
 def _action(process: Process) -> Action:
     if process.command:
         return ExecuteProcess(
-            cmd=[sys.executable, "-m", "ros_vla_accel.cli", *process.command],
+            # The python3 of the shell, as the executables' first line: ros2 may run on another.
+            cmd=["python3", "-m", "ros_vla_accel.cli", *process.command],
             name=process.name,
             output="screen",
         )
