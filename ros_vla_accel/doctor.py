@@ -24,6 +24,8 @@ _PACKAGES = {
     "standalone": ("cyclonedds",),
     "sim": ("mujoco", "metaworld"),
     "fk": ("pin",),
+    "report": ("plotly",),
+    "view": ("foxglove-sdk",),
 }
 _CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "asimddp")
 

@@ -7,11 +7,12 @@ simulations under a virtual clock drive the same code as the ZeroMQ client.
 from __future__ import annotations
 
 import math
-from collections import deque
 from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
+
+from ros_vla_accel.partition.latency import LatencyWindow
 
 
 class LinkState(IntEnum):
@@ -80,14 +81,14 @@ class LinkEstimate:
         """
         self._smoothing = smoothing
         self._large_bytes = large_bytes
-        self._round_trips: deque[float] = deque(maxlen=window)
-        self._worker_times: deque[float] = deque(maxlen=window)
+        self._round_trips = LatencyWindow(window)
+        self._worker_times = LatencyWindow(window)
         self._round_trip_s = math.nan
         self._s_per_byte = math.nan
 
     def add_round_trip(self, seconds: float) -> None:
         """A message of a few bytes went there and back."""
-        self._round_trips.append(seconds)
+        self._round_trips.add(seconds)
         self._round_trip_s = self._smooth(self._round_trip_s, seconds)
 
     def add_request(
@@ -95,7 +96,7 @@ class LinkEstimate:
     ) -> None:
         """A request was answered after total_s, of which the worker reports worker_s as its own
         (inference_s of it for the policy); the rest is round trip and transfer."""
-        self._worker_times.append(inference_s)
+        self._worker_times.add(inference_s)
         if sent_bytes >= self._large_bytes and not math.isnan(self._round_trip_s):
             transfer_s = max(total_s - worker_s - self._round_trip_s, 1e-6)
             self._s_per_byte = self._smooth(self._s_per_byte, transfer_s / sent_bytes)
@@ -109,7 +110,7 @@ class LinkEstimate:
 
     @property
     def round_trip_p95_s(self) -> float:
-        return float(np.quantile(self._round_trips, 0.95)) if self._round_trips else math.nan
+        return self._round_trips.p95_s
 
     @property
     def bandwidth_bit_s(self) -> float:
@@ -117,7 +118,7 @@ class LinkEstimate:
 
     @property
     def worker_p50_s(self) -> float:
-        return float(np.median(self._worker_times)) if self._worker_times else math.nan
+        return self._worker_times.p50_s
 
 
 class _Backoff:
