@@ -57,8 +57,8 @@ class RequestScheduler:
     answered in time costs nothing: the edge starts when its own p95 inference time is all that
     is left before the deadline, or before the chunk in play runs out.
 
-    wall_ms: Unix time in ms. Request ids start at it << 20 and episode ids at it, so that both
-    rise across restarts.
+    wall_ms: Unix time in ms. Request ids start at its microseconds and episode ids at it, so that
+    both rise across restarts and are still exact as doubles, which is how tools plot them.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class RequestScheduler:
         self.edge_latency = LatencyWindow()
         self.instruction = ""
         self.episode_id = wall_ms()
-        self._last_request_id = wall_ms() << 20
+        self._last_request_id = wall_ms() * 1000
         self._period_ns = round(config.period_s * 1e9)
         self._executor: _Executor | None = None
         self._echoed = False

@@ -72,11 +72,17 @@ def test_without_a_decision_the_edge_makes_the_first_chunk_at_once() -> None:
     assert policy.poll() is None
 
 
+def test_ids_of_today_are_exact_as_doubles_for_tools_that_plot_them() -> None:
+    scheduler = RequestScheduler(SchedulerConfig(), lambda: 4_102_444_800_000)  # In 2100.
+    assert scheduler.stop().request_id < 2**53
+    assert scheduler.episode_id < 2**53
+
+
 def test_ids_start_at_the_wall_clock_and_rise() -> None:
     policy = Policy()
     first = policy.poll()
     assert isinstance(first, StartEdge)
-    assert first.request_id > 1000 << 20
+    assert first.request_id == 1000 * 1000 + 1
     assert first.episode_id == 1001
     policy.finish(first)
     policy.wait(1000)
