@@ -22,6 +22,7 @@ def test_images_fault_no_pages_in_once_the_memory_is_kept():
 
 
 def test_what_the_user_set_is_left_alone():
-    assert keep_freed_memory(
-        {"MALLOC_TRIM_THRESHOLD_": "1", "MALLOC_TOP_PAD_": "1", "MALLOC_MMAP_THRESHOLD_": "1"}
-    )
+    if not keep_freed_memory({}):
+        pytest.skip("this C library has no mallopt")
+    mine = {"MALLOC_TRIM_THRESHOLD_": "1", "MALLOC_TOP_PAD_": "1"}
+    assert keep_freed_memory(mine) == ["MALLOC_MMAP_THRESHOLD_"]

@@ -14,18 +14,16 @@ _SETTINGS = {
 }
 
 
-def keep_freed_memory(environment: Mapping[str, str] = os.environ) -> bool:
-    """Tells glibc's malloc to reuse what images used; True if all was set.
+def keep_freed_memory(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """Tells glibc's malloc to reuse what images used; returns what was set, by variable.
 
     By default each 640x480 image is mapped, faulted in page by page and unmapped again, on both
-    ends: a joint state behind two images then waits three times as long (`bench ros`: p99 2.1 ms
-    becomes 0.8 ms). What the user's environment sets stays. Other C libraries have no mallopt.
+    ends, and a joint state behind two images waits for it (`bench ros`, docs/benchmarks.md). What
+    the user's environment sets stays. Other C libraries have no mallopt: nothing is set.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:
-        return False
-    return all(
-        mallopt(number, size) == 1
+    return [
+        variable
         for variable, (number, size) in _SETTINGS.items()
-        if variable not in environment
-    )
+        if mallopt is not None and variable not in environment and mallopt(number, size) == 1
+    ]
