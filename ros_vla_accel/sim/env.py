@@ -13,9 +13,9 @@ from typing import NamedTuple
 import cv2
 import mujoco
 import numpy as np
-from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 
 from ros_vla_accel.sim.experts import EXPERTS
+from ros_vla_accel.sim.scenes import make_world
 
 TASKS = tuple(EXPERTS)
 CAMERAS = ("corner2", "gripperPOV")
@@ -79,7 +79,7 @@ class SawyerEnv:
         self.image_size = image_size
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self._world = ALL_V3_ENVIRONMENTS[self.task]()
+            self._world = make_world(self.task)
         self._world._partially_observable = False
         self._world._set_task_called = True
         self._world._freeze_rand_vec = False
@@ -93,6 +93,7 @@ class SawyerEnv:
         self._qvel = np.array([self.model.joint(n).dofadr[0] for n in JOINT_NAMES])
         self._hand = self.model.body("hand").id
         self._frames_per_tick = round(TICK_S / self.model.opt.timestep)
+        self._ahead = mujoco.MjData(self.model)
         self._renderer: mujoco.Renderer | None = None
         self._expert = EXPERTS[self.task]
         self.reset(seed)
@@ -205,6 +206,30 @@ class SawyerEnv:
         action = np.clip(self._expert(self._world._get_obs()), -1.0, 1.0)
         action[:3] *= MAX_SPEED_M_S
         return action.astype(np.float32)
+
+    def expert_plan(self, rows: int) -> np.ndarray:
+        """What the scripted expert would do from here on, (rows, 4) float32, by simulating it.
+
+        A copy of the state runs ahead; the episode itself is not touched.
+        """
+        mine, ticks, samples = self.data, self._ticks, self.samples
+        everything = mujoco.mjtState.mjSTATE_INTEGRATION
+        state = np.empty(mujoco.mj_stateSize(self.model, everything))
+        mujoco.mj_getState(self.model, mine, state, everything)
+        mujoco.mj_setState(self.model, self._ahead, state, everything)
+        mujoco.mj_forward(self.model, self._ahead)
+        plan = np.empty((rows, 4), np.float32)
+        try:
+            self.data = self._world.data = self._ahead
+            for row in range(rows):
+                plan[row] = self.expert_action()
+                self.samples = []
+                self.advance(plan[row, :3], float(plan[row, 3]), TICKS_PER_STEP)
+                mujoco.mj_forward(self.model, self.data)
+        finally:
+            self.data = self._world.data = mine
+            self._ticks, self.samples = ticks, samples
+        return plan
 
     def render(self, camera: str) -> np.ndarray:
         """(image_size, image_size, 3) uint8, RGB. Always call it from one and the same thread."""

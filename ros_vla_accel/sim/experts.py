@@ -133,6 +133,8 @@ def insert_peg(obs: np.ndarray) -> np.ndarray:
 EXPERTS: dict[str, Expert] = {
     "drawer-open-v3": open_drawer,
     "button-press-topdown-v3": press_button,
+    "button-press-red-v3": press_button,
+    "button-press-blue-v3": press_button,
     "door-open-v3": open_door,
     "window-open-v3": open_window,
     "pick-place-v3": pick_and_place,

@@ -152,3 +152,33 @@ def test_an_unknown_task_names_the_known_ones() -> None:
 def test_an_unknown_camera_names_the_known_ones() -> None:
     with pytest.raises(ValueError, match="corner2"):
         SawyerEnv("drawer-open", cameras=("wrist",))
+
+
+def test_the_experts_plan_is_what_it_does_next() -> None:
+    env = SawyerEnv("pick-place")
+    env.reset(5)
+    for _ in range(12):
+        env.step(env.expert_action())
+    plan, done = env.expert_plan(16), []
+    for _ in range(16):
+        done.append(env.expert_action())
+        env.step(done[-1])
+    env.close()
+    np.testing.assert_array_equal(plan, done)
+
+
+def test_planning_leaves_the_episode_as_it_was() -> None:
+    env = SawyerEnv("door-open")
+
+    def run(plans: bool) -> list[np.ndarray]:
+        env.reset(5)
+        seen = []
+        for _ in range(40):
+            if plans:
+                env.expert_plan(4)
+            env.step(env.expert_action())
+            seen.append(np.concatenate([*env.joints(), [env.time_s, len(env.samples)]]))
+        return seen
+
+    np.testing.assert_array_equal(run(plans=False), run(plans=True))
+    env.close()
