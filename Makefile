@@ -35,6 +35,7 @@ lint: setup
 bench: setup
 	mkdir -p runs
 	$(BIN)/ros-vla-accel bench ros --json runs/bench_ros.json
+	$(BIN)/ros-vla-accel bench policy --json runs/bench_policy.json
 	$(BIN)/ros-vla-accel bench trigger --json runs/bench_trigger.json
 	$(BIN)/ros-vla-accel bench replay --json runs/bench_replay.json
 
@@ -62,5 +63,5 @@ $(STAMP): pyproject.toml setup.py constraints/cpu.txt
 	  if $(BIN)/pip install -q --dry-run --report - -c constraints/cpu.txt torch | grep -q '"name": "nvidia-'; \
 	  then index="--index-url $(TORCH_CPU_INDEX)"; fi; \
 	  echo "installing torch (CPU)"; $(BIN)/pip install -q -c constraints/cpu.txt $$index torch; }
-	$(BIN)/pip install -q -c constraints/cpu.txt -e '.[policy,standalone,sim,fk,report,view,dev]'
+	$(BIN)/pip install -q -c constraints/cpu.txt -e '.[policy,standalone,sim,fk,train,report,view,dev]'
 	touch $@

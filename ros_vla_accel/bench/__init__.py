@@ -6,6 +6,7 @@ import importlib
 import sys
 
 BENCHMARKS = {
+    "policy": "time and memory of one inference of the reference policy, and of a large one",
     "replay": "speed and memory of replay, size and time of its report",
     "ros": "messages between two processes: joint states and two cameras",
     "trigger": "cost and exactness of RAPID's triggers per joint sample",

@@ -7,6 +7,16 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 OBJECTIVES = ("flow", "ddpm")
+RANDOM_SIZES: dict[str, dict[str, int]] = {
+    "large": {
+        "width": 512,
+        "heads": 8,
+        "backbone_layers": 4,
+        "blocks": 6,
+        "expert_hidden": 1024,
+    }
+}
+"""Sizes that nobody trained, for benchmarks of time and memory: about 100 M parameters."""
 
 
 @dataclass(frozen=True)

@@ -100,9 +100,13 @@ class ActionHead(nn.Module):
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.modulation = nn.Linear(width, 2 * width)
         self.out = nn.Linear(width, config.action_dim)
-        for layer in (self.modulation, self.out, *(block.modulation for block in self.blocks)):
+        for layer in self.zero_layers():
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
+
+    def zero_layers(self) -> list[nn.Linear]:
+        """The layers that start at zero (adaLN-Zero): before training, every block is idle."""
+        return [self.modulation, self.out, *(block.modulation for block in self.blocks)]
 
     def condition(self, context: Tensor, time: Tensor) -> Conditioning:
         """context: (B, N, D), its first token the summary. time: (B, S) in [0, 1]."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -11,12 +13,38 @@ import numpy as np
 import torch
 
 from ros_vla_accel.contracts import ActionChunk, Features, InferenceRequest, Observation
-from ros_vla_accel.policies.checkpoint import load_checkpoint
+from ros_vla_accel.policies.checkpoint import Manifest, load_checkpoint
+from ros_vla_accel.policies.config import RANDOM_SIZES
+from ros_vla_accel.policies.model import ReferenceVLA
 from ros_vla_accel.policies.objectives import check_steps
+
+log = logging.getLogger(__name__)
 
 SHIPPED = Path(__file__).resolve().parents[1] / "assets" / "reference"
 DEFAULT_STEPS = {"flow": 10, "ddpm": 16}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def random_policy(size: str) -> tuple[ReferenceVLA, Manifest]:
+    """A network of another size with random weights, in the shipped policy's clothes.
+
+    Raises ValueError for an unknown size.
+    """
+    if size not in RANDOM_SIZES:
+        raise ValueError(f"size '{size}' is unknown; choose from {sorted(RANDOM_SIZES)}")
+    _, shipped = load_checkpoint(SHIPPED)
+    config = replace(shipped.model, **RANDOM_SIZES[size])
+    spec = replace(shipped.spec, name=f"reference-{size}-random-weights", checkpoint_hash="")
+    log.warning("policy '%s' has random weights: for time and memory only", spec.name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = ReferenceVLA(config)
+        # They start at zero for training, and no block would matter.
+        for layer in model.head.zero_layers():
+            torch.nn.init.normal_(layer.weight, std=0.02)
+    training = {"command": "none: random weights"}
+    manifest = replace(shipped, spec=spec, model=config, training=training)
+    return model.eval(), manifest
 
 
 class ReferencePolicy:
@@ -31,7 +59,9 @@ class ReferencePolicy:
 
     checkpoint: folder of weights and manifest, the shipped one by default. steps: denoising steps
     (10 Euler steps for flow, 16 DDIM steps for ddpm). threads: torch threads of this process,
-    unchanged when None. source: what the chunks say about where they were made.
+    unchanged when None. source: what the chunks say about where they were made. size: instead of
+    a checkpoint, a network of ``config.RANDOM_SIZES`` with random weights, the same on every
+    machine with the same torch: for time and memory only.
     """
 
     def __init__(
@@ -42,6 +72,7 @@ class ReferencePolicy:
         dtype: str = "float32",
         threads: int | None = None,
         source: str = "edge",
+        size: str | None = None,
     ) -> None:
         if dtype not in DTYPES:
             raise ValueError(f"dtype '{dtype}' is unknown; choose from {sorted(DTYPES)}")
@@ -49,7 +80,12 @@ class ReferencePolicy:
             raise ValueError(f"device '{device}' is not available; set device: cpu")
         if threads is not None:
             torch.set_num_threads(threads)
-        model, self.manifest = load_checkpoint(Path(checkpoint) if checkpoint else SHIPPED)
+        if size is None:
+            model, self.manifest = load_checkpoint(Path(checkpoint) if checkpoint else SHIPPED)
+        elif checkpoint:
+            raise ValueError(f"size '{size}' has random weights; leave checkpoint out")
+        else:
+            model, self.manifest = random_policy(size)
         objective = self.manifest.model.objective
         self.steps = DEFAULT_STEPS[objective] if steps is None else steps
         check_steps(objective, self.steps)
@@ -241,6 +277,7 @@ def reference(
     dtype: str = "float32",
     threads: int | None = None,
     source: str = "edge",
+    size: str | None = None,
 ) -> ReferencePolicy:
     """Factory of the reference policy, ``ros_vla_accel.policies:reference``."""
-    return ReferencePolicy(checkpoint, steps, device, dtype, threads, source)
+    return ReferencePolicy(checkpoint, steps, device, dtype, threads, source, size)

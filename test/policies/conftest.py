@@ -35,8 +35,7 @@ def random_model(config: ModelConfig) -> ReferenceVLA:
     """A model whose adaLN-Zero layers are not zero: otherwise no block would matter."""
     torch.manual_seed(0)
     model = ReferenceVLA(config)
-    head = model.head
-    for layer in (head.modulation, head.out, *(block.modulation for block in head.blocks)):
+    for layer in model.head.zero_layers():
         torch.nn.init.normal_(layer.weight, std=0.05)
     return model.eval()
 

@@ -221,3 +221,23 @@ def test_a_diffusion_checkpoint_is_sampled_by_ddim(
     policy = reference(make_checkpoint(tmp_path, "ddpm"))
     assert policy.steps == 16
     assert np.isfinite(policy.infer([request_for(observation)])[0].actions).all()
+
+
+def test_a_size_without_weights_says_so_and_still_depends_on_what_it_sees(
+    observation: Observation, request_for: MakeRequest, caplog: pytest.LogCaptureFixture
+) -> None:
+    policy = reference(size="large", steps=1)
+    assert "random weights" in caplog.text
+    assert policy.spec.name == "reference-large-random-weights"
+    assert 80e6 < sum(p.numel() for p in policy.model.parameters()) < 120e6
+    seen = replace(observation, state=np.zeros(len(policy.spec.state_names), np.float32))
+    other = replace(seen, images={k: 255 - v for k, v in seen.images.items()})
+    first, second = (policy.infer([request_for(o)])[0].actions for o in (seen, other))
+    assert not np.array_equal(first, second)
+
+
+def test_a_size_is_no_checkpoint(checkpoint: Path) -> None:
+    with pytest.raises(ValueError, match="size 'large' has random weights; leave checkpoint out"):
+        reference(checkpoint, size="large")
+    with pytest.raises(ValueError, match="size 'huge' is unknown"):
+        reference(size="huge")

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from ros_vla_accel.policies.instructions import PARAPHRASES, instructions
+from ros_vla_accel.policies.config import ModelConfig
+from ros_vla_accel.policies.instructions import PARAPHRASES, WORDINGS, instructions
 from ros_vla_accel.policies.text import PADDING, UNKNOWN, WordTokenizer
 
 
@@ -27,9 +28,19 @@ def test_an_instruction_without_words_is_refused() -> None:
 
 
 def test_every_task_has_several_paraphrases_that_no_other_task_shares() -> None:
-    texts = [text for task in PARAPHRASES for text in instructions(f"{task}-v3")]
-    assert len(texts) == len(set(texts))
-    assert min(len(p) for p in PARAPHRASES.values()) >= 4
+    texts = [t for task in PARAPHRASES for w in WORDINGS for t in instructions(f"{task}-v3", w)]
+    assert len({text.lower() for text in texts}) == len(texts)
+    assert min(len(instructions(task, w)) for task in PARAPHRASES for w in WORDINGS) >= 5
+
+
+def test_no_instruction_is_longer_than_the_policy_reads() -> None:
+    texts = [t for task in PARAPHRASES for w in WORDINGS for t in instructions(task, w)]
+    assert max(len(text.split()) for text in texts) <= ModelConfig().words
+
+
+def test_an_unknown_wording_is_refused() -> None:
+    with pytest.raises(ValueError, match="wording 'sung' is unknown"):
+        instructions("door-open", "sung")
 
 
 def test_an_unknown_task_is_refused() -> None:
