@@ -31,6 +31,7 @@ _EXTRAS = {
     "mujoco": "sim",
     "metaworld": "sim",
     "pinocchio": "fk",
+    "matplotlib": "train",
     "plotly": "report",
     "foxglove": "view",
 }

@@ -24,6 +24,7 @@ _PACKAGES = {
     "standalone": ("cyclonedds",),
     "sim": ("mujoco", "metaworld"),
     "fk": ("pin",),
+    "train": ("matplotlib",),
     "report": ("plotly",),
     "view": ("foxglove-sdk",),
 }

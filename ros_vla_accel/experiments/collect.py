@@ -1,4 +1,4 @@
-"""Demonstrations: scripted experts with noise, alone or taking over from a policy (DAgger)."""
+"""Demonstrations: scripted experts with noise, alone or in turn with a policy (DAgger)."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ import numpy as np
 
 from ros_vla_accel.contracts import Observation, Policy
 from ros_vla_accel.experiments.execution import ChunkPlayer
+from ros_vla_accel.policies.config import ModelConfig
 from ros_vla_accel.policies.instructions import instructions
 from ros_vla_accel.sim.env import MAX_SPEED_M_S, MAX_STEPS, SawyerEnv
 
 log = logging.getLogger(__name__)
 
+PLAN_ROWS = ModelConfig().horizon
 TAIL_STEPS = 8
 """Actions recorded after success, so that the last chunks have rows to learn."""
-POLICY_RUN = (8, 48)
-EXPERT_RUN = (16, 48)
+POLICY_RUN = (16, 64)
+EXPERT_RUN = (8, 32)
 """Shortest and longest stretch, in actions, that policy and expert drive in a DAgger episode."""
 
 
@@ -29,9 +31,9 @@ EXPERT_RUN = (16, 48)
 class Episode:
     """One recorded episode of T actions.
 
-    images: (T, C, S, S, 3) uint8. state: (T, D). action: (T, A), what the expert would do in each
-    state, without noise, in the units of ``SawyerEnv.step``. expert_driven: (T,) bool, false where
-    something else moved the arm, so that what follows is not the expert's doing.
+    images: (T, C, S, S, 3) uint8. state: (T, D). plan: (T, H, A), what the expert would do from
+    each state on, whatever moved the arm there, in the units of ``SawyerEnv.step``.
+    expert_driven: (T,) bool, false where something else than the expert chose what was executed.
     privileged: (T, 9) hand, object and goal positions.
     """
 
@@ -39,9 +41,14 @@ class Episode:
     seed: int
     images: np.ndarray
     state: np.ndarray
-    action: np.ndarray
+    plan: np.ndarray
     expert_driven: np.ndarray
     privileged: np.ndarray
+
+    @property
+    def action(self) -> np.ndarray:
+        """(T, A), what the expert would do in each state."""
+        return self.plan[:, 0]
 
     def save(self, path: Path) -> None:
         """Writes an .npz that a reader finds whole or not at all."""
@@ -52,7 +59,7 @@ class Episode:
             seed=self.seed,
             images=self.images,
             state=self.state,
-            action=self.action,
+            plan=self.plan,
             expert_driven=self.expert_driven,
             privileged=self.privileged,
         )
@@ -64,7 +71,7 @@ class Episode:
             return cls(
                 str(data["task"]),
                 int(data["seed"]),
-                *(data[k] for k in ("images", "state", "action", "expert_driven", "privileged")),
+                *(data[k] for k in ("images", "state", "plan", "expert_driven", "privileged")),
             )
 
 
@@ -120,7 +127,8 @@ def record(env: SawyerEnv, seed: int, policy: Policy | None = None) -> tuple[Epi
     env.reset(seed)
     tail, gripper = TAIL_STEPS, -1.0
     for step in range(MAX_STEPS):
-        action = env.expert_action()
+        plan = env.expert_plan(PLAN_ROWS)
+        action = plan[0]
         seen = observe(env, instruction, round(step * 5e7))
         if player is not None and not left:
             policy_drives = not policy_drives
@@ -137,7 +145,7 @@ def record(env: SawyerEnv, seed: int, policy: Policy | None = None) -> tuple[Epi
             (
                 np.stack([seen.images[c] for c in env.cameras]),
                 seen.state,
-                action,
+                plan,
                 np.array(driven),
                 np.concatenate([env.privileged()[k] for k in ("hand", "object", "goal")]),
             )
@@ -165,7 +173,8 @@ def _collect(task: str, seeds: Sequence[int], folder: Path, checkpoint: Path | N
         if path.exists():
             continue
         episode, success = record(env, seed, policy)
-        if success:
+        # Where a policy fails is what it has to learn, and the expert says how to go on.
+        if success or policy is not None:
             episode.save(path)
         else:
             failures.append(f"{task} seed {seed}")
@@ -181,7 +190,8 @@ def collect(
 ) -> Iterator[int]:
     """Records episodes (task -> seeds) into ``folder``, skipping those already there.
 
-    Only successful ones are kept. Yields the number of episodes after each finished batch.
+    Demonstrations are kept only if successful. Yields the number of episodes after each finished
+    batch.
     """
     folder.mkdir(parents=True, exist_ok=True)
     batches = [(t, s[i : i + 10]) for t, s in seeds.items() for i in range(0, len(s), 10)]

@@ -16,20 +16,21 @@ from ros_vla_accel.policies.normalization import Normalization
 from ros_vla_accel.policies.text import UNKNOWN, WordTokenizer
 
 SHIFT_PIXELS = 2
-WORD_DROPOUT = 0.05
+GAIN, TINT, OFFSET, NOISE = 0.45, 0.25, 15.0, 25.0
+"""Largest change of brightness and of a colour channel (shares), of a camera's level (deviation,
+in levels of 0..255) and of its noise (likewise): beyond those of ``perturbation.py``."""
+WORD_DROPOUT = 0.08
 
 
 @dataclass(frozen=True)
 class Batch:
     """images: (B, C, 3, S, S) float in [0, 255]; state: (B, F); words: (B, W) int64;
-    actions: (B, 1, H, A) normalized; valid: (B, 1, H, 1) bool, rows that carry a label;
-    privileged: (B, 9) normalized."""
+    actions: (B, 1, H, A) normalized; privileged: (B, 9) normalized."""
 
     images: Tensor
     state: Tensor
     words: Tensor
     actions: Tensor
-    valid: Tensor
     privileged: Tensor
 
     def to(self, device: torch.device) -> Batch:
@@ -39,9 +40,8 @@ class Batch:
 class TrainingSet:
     """Frames of all episodes in memory, drawn by task weight and augmented.
 
-    The label of a frame is what the expert commanded in it and in the following ones, as far as
-    the expert drove: after something else moved the arm, what comes is not its doing. So a frame
-    that the policy reached in a DAgger episode has at least its first row.
+    The label of a frame is the expert's plan from it on, also where a policy or noise moved the
+    arm there: no later frame of the episode takes part in it.
     """
 
     def __init__(
@@ -55,22 +55,22 @@ class TrainingSet:
         if not episodes:
             raise ValueError("no episodes to train on; collect some first")
         state = np.concatenate([e.state for e in episodes])
-        action = np.concatenate([e.action for e in episodes])
+        plan = np.concatenate([e.plan for e in episodes])
+        if plan.shape[1] < horizon:
+            raise ValueError(
+                f"episodes were recorded with plans of {plan.shape[1]} rows, the policy's horizon "
+                f"is {horizon}; record them again in another run"
+            )
         privileged = np.concatenate([e.privileged for e in episodes])
-        self.normalization = normalization or Normalization.fit(state, action, *limits)
+        self.normalization = normalization or Normalization.fit(state, plan[:, 0], *limits)
         self._images = np.concatenate([e.images for e in episodes]).transpose(0, 1, 4, 2, 3)
         self._state = self.normalization.state_features(state)
         self._privileged = (privileged - privileged.mean(0)) / (privileged.std(0) + 1e-3)
-        chunks, valid, tasks = [], [], []
-        for episode in episodes:
-            rows, ok = label_chunks(episode.action, episode.expert_driven, horizon)
-            chunks.append(rows)
-            valid.append(ok)
-            tasks += [episode.task] * len(rows)
-        self._chunks = self.normalization.normalize(np.concatenate(chunks))
-        self._valid = np.concatenate(valid)
-        self._tasks = np.array(tasks)
-        self._frames = {task: np.flatnonzero(self._tasks == task) for task in sorted(set(tasks))}
+        self._chunks = self.normalization.normalize(plan[:, :horizon])
+        self._tasks = np.repeat([e.task for e in episodes], [len(e.state) for e in episodes])
+        self._frames = {
+            task: np.flatnonzero(self._tasks == task) for task in np.unique(self._tasks)
+        }
         self._words = {
             task: np.stack([tokenizer(text) for text in instructions(task)])
             for task in self._frames
@@ -92,23 +92,8 @@ class TrainingSet:
             torch.from_numpy(self._state[index]),
             torch.from_numpy(words),
             torch.from_numpy(self._chunks[index]).unsqueeze(1),
-            torch.from_numpy(self._valid[index])[:, None, :, None],
             torch.from_numpy(self._privileged[index].astype(np.float32)),
         )
-
-
-def label_chunks(
-    action: np.ndarray, expert_driven: np.ndarray, horizon: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Expert's action (T, A) -> chunks (T, H, A) and which rows are labels (T, H)."""
-    steps = len(action)
-    index = np.arange(steps)[:, None] + np.arange(horizon)
-    inside = index < steps
-    index = np.minimum(index, steps - 1)
-    undisturbed = np.cumprod(np.where(inside, expert_driven[index], False), axis=1).astype(bool)
-    valid = inside.copy()
-    valid[:, 1:] &= undisturbed[:, :-1]
-    return action[index], valid
 
 
 def augment(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -120,11 +105,14 @@ def augment(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     for b, c in np.ndindex(batch, cameras):
         y, x = rng.integers(0, 2 * SHIFT_PIXELS + 1, 2)
         out[b, c] = padded[b, c, :, y : y + size, x : x + size]
-    gain = rng.uniform(0.8, 1.2, (batch, cameras, 1, 1, 1))
-    gain = gain * rng.uniform(0.95, 1.05, (batch, cameras, channels, 1, 1))
+    # How strong is drawn per image: the plain picture stays the most frequent one.
+    strength = rng.uniform(0, 1, (batch, cameras, 1, 1, 1))
+    gain = 1 + strength * rng.uniform(-GAIN, GAIN, strength.shape)
+    gain = gain * (1 + strength * rng.uniform(-TINT, TINT, (batch, cameras, channels, 1, 1)))
     out = out * gain.astype(np.float32)
-    out += rng.normal(0, 10, (batch, cameras, 1, 1, 1)).astype(np.float32)
-    out += rng.standard_normal(out.shape, dtype=np.float32) * rng.uniform(0, 5)
+    out += (strength * rng.normal(0, OFFSET, strength.shape)).astype(np.float32)
+    noise = NOISE * rng.uniform(0, 1, strength.shape).astype(np.float32) ** 2
+    out += noise * rng.standard_normal(out.shape, dtype=np.float32)
     return out.clip(0, 255)
 
 

@@ -1,4 +1,4 @@
-"""``ros-vla-accel train``: demonstrations, behaviour cloning, then DAgger rounds."""
+"""``ros-vla-accel train``: demonstrations, behaviour cloning, DAgger rounds, evaluation."""
 
 from __future__ import annotations
 
@@ -14,6 +14,13 @@ from typing import Any
 from rich.progress import Progress
 
 from ros_vla_accel.experiments.collect import collect
+from ros_vla_accel.experiments.curves import draw_curves
+from ros_vla_accel.experiments.evaluation_page import (
+    check_page,
+    evaluate_checkpoint,
+    markdown,
+    write_page,
+)
 from ros_vla_accel.experiments.train_config import QUICK, TrainConfig, round_seeds
 from ros_vla_accel.experiments.trainer import Trainer
 from ros_vla_accel.policies.config import OBJECTIVES
@@ -38,7 +45,7 @@ def run(config: TrainConfig, folder: Path, export: Path | None) -> Path:
     with Progress() as progress:
         for number in range(config.rounds + 1):
             _collect_round(config, folder, number, progress)
-            until = config.steps * (number + 1) // (config.rounds + 1)
+            until = _steps_of_round(config, number)
             if trainer.step < until:
                 trainer.load_episodes(folder / "episodes")
                 bar = progress.add_task(f"training, round {number}", total=until)
@@ -50,6 +57,29 @@ def run(config: TrainConfig, folder: Path, export: Path | None) -> Path:
     if export is not None:
         trainer.export(export)
     return export or folder / "checkpoint"
+
+
+def finish(config: TrainConfig, folder: Path, checkpoint: Path, episodes: int, page: Path) -> None:
+    """Draws ``curves.png``, evaluates the checkpoint and writes the table into ``page``.
+
+    episodes: per task; 0 leaves the evaluation out.
+    """
+    rounds = [_steps_of_round(config, number) for number in range(config.rounds)]
+    draw_curves(folder / "log.csv", rounds, folder / "curves.png")
+    if not episodes:
+        return
+    with Progress() as progress:
+        found = evaluate_checkpoint(
+            checkpoint, folder, config.tasks, episodes, config.workers, progress
+        )
+    table = markdown(found)
+    write_page(page, table)
+    log.info("%s\nwritten to %s; curves: %s", table, page, folder / "curves.png")
+
+
+def _steps_of_round(config: TrainConfig, number: int) -> int:
+    """Step at which the training of a round ends."""
+    return config.steps * (number + 1) // (config.rounds + 1)
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
@@ -108,19 +138,30 @@ def main(argv: list[str] | None = None) -> int:
     for name in ("learning-rate", "ema"):
         parser.add_argument(f"--{name}", type=float)
     parser.add_argument("--weights", help='shares of the batches, e.g. "door-open=2,pick-place=1"')
+    parser.add_argument(
+        "--evaluate", type=int, help="episodes per task of the final evaluation (100), 0: none"
+    )
+    parser.add_argument(
+        "--page", type=Path, help="Markdown page for its table (RUN/evaluation.md)"
+    )
     parser.add_argument("--size", help='of the network, e.g. "width=96,heads=3,blocks=6"')
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    saved = args.run / CONFIG
+    saved, page = args.run / CONFIG, args.page or args.run / "evaluation.md"
+    episodes = args.evaluate if args.evaluate is not None else 1 if args.quick else 100
     try:
         config = (
             TrainConfig.load(saved) if saved.exists() else QUICK if args.quick else TrainConfig()
         )
         config = replace(config, **_given(args))
+        if episodes < 0:
+            raise ValueError(f"--evaluate {episodes} must not be negative")
+        check_page(page)
     except ValueError as error:
         parser.error(str(error))
     try:
         checkpoint = run(config, args.run, args.export)
+        finish(config, args.run, checkpoint, episodes, page)
     except ValueError as error:
         print(f"ros-vla-accel train: {error}", file=sys.stderr)
         return 1

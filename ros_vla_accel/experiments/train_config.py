@@ -14,6 +14,17 @@ from ros_vla_accel.sim.env import TASKS
 FIRST_TRAINING_SEED = 100_000
 """Evaluation counts its seeds from zero, so training never sees them."""
 SEEDS_PER_ROUND = 1_000
+SHARES = {
+    "drawer-open": 0.8,
+    "button-press-topdown": 0.8,
+    "button-press-red": 1.0,
+    "button-press-blue": 1.0,
+    "door-open": 1.1,
+    "window-open": 0.7,
+    "pick-place": 1.8,
+    "peg-insert-side": 1.2,
+}
+"""Relative share of each task in the batches: the harder, the more."""
 SIZES = (
     "width",
     "heads",
@@ -32,7 +43,7 @@ class TrainConfig:
 
     episodes: demonstrations per task before the first step. dagger_episodes: per task and round;
     the rounds are spread evenly over the steps. samples: noise draws per encoded observation.
-    weights: task -> relative share of the batches. size: see ``SIZES``.
+    weights: task -> relative share of the batches, ``SHARES`` by default. size: see ``SIZES``.
     """
 
     tasks: tuple[str, ...] = TASKS
@@ -40,7 +51,7 @@ class TrainConfig:
     episodes: int = 100
     rounds: int = 4
     dagger_episodes: int = 20
-    steps: int = 3000
+    steps: int = 4000
     batch: int = 64
     samples: int = 1
     learning_rate: float = 5e-4
@@ -107,7 +118,7 @@ class TrainConfig:
         words = ["ros-vla-accel train --run RUN"]
         for spec in fields(self):
             value, usual = getattr(self, spec.name), getattr(TrainConfig(), spec.name)
-            if value == usual:
+            if value == usual or (spec.name == "weights" and value == SHARES):
                 continue
             if isinstance(value, dict):
                 value = ",".join(f"{name}={number!r}" for name, number in value.items())

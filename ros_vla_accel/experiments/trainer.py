@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ros_vla_accel.contracts import CameraSpec, PolicySpec
 from ros_vla_accel.experiments.dataset import Batch, TrainingSet, load_episodes
-from ros_vla_accel.experiments.train_config import TrainConfig
+from ros_vla_accel.experiments.train_config import SHARES, TrainConfig
 from ros_vla_accel.policies.checkpoint import Manifest, save_checkpoint
 from ros_vla_accel.policies.config import ModelConfig
 from ros_vla_accel.policies.instructions import instructions
@@ -66,7 +66,7 @@ def keep_freed_memory() -> None:
 class Trainer:
     """AdamW with warm-up and cosine decay, and an average of the weights that is what counts.
 
-    The loss is that of the objective on labelled rows, plus the mixture's load balance, plus the
+    The loss is that of the objective, plus the mixture's load balance, plus the
     positions of hand, object and goal told from the summary token, which teach the cameras what
     to look for and are dropped from the checkpoint.
     """
@@ -143,7 +143,7 @@ class Trainer:
             # Seeded by the step, so that a resumed run draws what an unbroken one would.
             rng = np.random.default_rng([self.config.seed, self.step])
             torch.manual_seed(self.config.seed * 1_000_003 + self.step)
-            batch = self.frames.draw(rng, self.config.batch, self.config.weights or {})
+            batch = self.frames.draw(rng, self.config.batch, self.config.weights or SHARES)
             losses = self._update(batch.to(self.device))
             self.step += 1
             self._log(losses, time.perf_counter() - started)
@@ -185,10 +185,8 @@ class Trainer:
             found = self.model.head(noisy, self.model.head.condition(context, when))
             where = self.auxiliary(context[:, 0])
             balance = self.model.balance()
-        error = (found.float() - target).square() * batch.valid
-        labelled = batch.valid.sum() * shape[1] * rows.shape[-1]
         return {
-            "action": error.sum() / labelled,
+            "action": nn.functional.mse_loss(found.float(), target),
             "auxiliary": nn.functional.mse_loss(where.float(), batch.privileged),
             "balance": balance.float(),
         }

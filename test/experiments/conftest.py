@@ -17,7 +17,7 @@ def make_episode(task: str = "drawer-open-v3", steps: int = 30, seed: int = 0) -
         seed,
         rng.integers(0, 255, (steps, 2, 64, 64, 3), dtype=np.uint8),
         rng.standard_normal((steps, 9)).astype(np.float32),
-        rng.uniform(-0.2, 0.2, (steps, 4)).astype(np.float32),
+        rng.uniform(-0.2, 0.2, (steps, 16, 4)).astype(np.float32),
         np.ones(steps, bool),
         rng.standard_normal((steps, 9)).astype(np.float32),
     )

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ros_vla_accel.experiments.collect import Disturbance, Episode
-from ros_vla_accel.experiments.dataset import TrainingSet, augment, label_chunks, load_episodes
+from ros_vla_accel.experiments.dataset import TrainingSet, augment, load_episodes
 from ros_vla_accel.policies.text import WordTokenizer
 
 LIMITS = ([-0.2, -0.2, -0.2, -1.0], [0.2, 0.2, 0.2, 1.0])
@@ -16,25 +16,18 @@ LIMITS = ([-0.2, -0.2, -0.2, -1.0], [0.2, 0.2, 0.2, 1.0])
 MakeEpisode = Callable[..., Episode]
 
 
-def test_row_k_of_a_chunk_is_what_the_expert_did_k_steps_later() -> None:
-    actions = np.arange(5, dtype=np.float32)[:, None]
-    chunks, valid = label_chunks(actions, np.ones(5, bool), 3)
-    assert chunks[1, :, 0].tolist() == [1, 2, 3]
-    assert valid[1].all()
+def test_a_frames_label_is_the_experts_plan_whatever_moved_the_arm(episode: MakeEpisode) -> None:
+    pushed = episode()
+    pushed.expert_driven[:] = False
+    frames = TrainingSet([pushed], 8, WordTokenizer(["open"], 4), None, LIMITS)
+    labels = frames.draw(np.random.default_rng(0), 40, {}).actions[:, 0].numpy()
+    plans = frames.normalization.normalize(pushed.plan[:, :8])
+    assert all(any(np.array_equal(label, plan) for plan in plans) for label in labels)
 
 
-def test_rows_after_the_end_are_no_labels() -> None:
-    _, valid = label_chunks(np.zeros((5, 1)), np.ones(5, bool), 3)
-    assert valid[3].tolist() == [True, True, False]
-    assert valid[4].tolist() == [True, False, False]
-
-
-def test_rows_after_something_else_moved_the_arm_are_no_labels() -> None:
-    driven = np.array([True, True, False, True, True, True, True])
-    _, valid = label_chunks(np.zeros((7, 1)), driven, 4)
-    assert valid[0].tolist() == [True, True, True, False]
-    assert valid[2].tolist() == [True, False, False, False]
-    assert valid[3].all()
+def test_plans_that_are_shorter_than_the_horizon_are_refused(episode: MakeEpisode) -> None:
+    with pytest.raises(ValueError, match="plans of 16 rows, the policy's horizon is 20"):
+        TrainingSet([episode()], 20, WordTokenizer(["open"], 4), None, LIMITS)
 
 
 def test_episodes_come_back_from_disk(episode: MakeEpisode, tmp_path: Path) -> None:
@@ -44,6 +37,7 @@ def test_episodes_come_back_from_disk(episode: MakeEpisode, tmp_path: Path) -> N
     assert (found.task, found.seed) == (saved.task, saved.seed)
     np.testing.assert_array_equal(found.images, saved.images)
     np.testing.assert_array_equal(found.expert_driven, saved.expert_driven)
+    np.testing.assert_array_equal(found.plan, saved.plan)
 
 
 def test_an_unfinished_episode_is_not_read(episode: MakeEpisode, tmp_path: Path) -> None:
@@ -61,7 +55,6 @@ def test_batches_have_documented_shapes_and_repeat_with_the_seed(episode: MakeEp
     assert first.state.shape == (6, 27)
     assert first.words.shape == (6, 12)
     assert first.actions.shape == (6, 1, 16, 4)
-    assert first.valid.shape == (6, 1, 16, 1)
     assert (first.images == again.images).all()
     assert (first.actions == again.actions).all()
 

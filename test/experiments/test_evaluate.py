@@ -3,12 +3,14 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from ros_vla_accel.contracts import ActionChunk, CameraSpec, InferenceRequest, PolicySpec
-from ros_vla_accel.experiments.evaluate import evaluate, main
+from ros_vla_accel.experiments.closed_loop import Condition
+from ros_vla_accel.experiments.evaluate import PolicyChoice, evaluate, main
 from ros_vla_accel.policies import reference
 from ros_vla_accel.policies.reference_policy import SHIPPED
 from ros_vla_accel.sim.env import ARM_JOINTS
@@ -102,6 +104,40 @@ def test_the_same_seed_gives_the_same_episode() -> None:
     assert runs[0][0].seam_jumps_m_s == runs[1][0].seam_jumps_m_s
 
 
+def test_workers_find_what_one_process_finds() -> None:
+    arguments = {"steps": 2}
+    alone = evaluate(reference(**arguments), ["button-press-red-v3"], 2)
+    shared = evaluate(PolicyChoice(arguments=arguments), ["button-press-red-v3"], 2, workers=2)
+    assert shared[0].seeds == alone[0].seeds
+    assert shared[0].steps == alone[0].steps
+    assert shared[0].seam_jumps_m_s == alone[0].seam_jumps_m_s
+
+
+def test_the_condition_decides_what_the_policy_is_shown_and_told() -> None:
+    shown = {}
+    for perturbation in ("none", "brightness"):
+        policy = Still()
+        condition = Condition(wording="unseen", perturbation=perturbation)
+        evaluate(policy, ["drawer-open-v3"], 1, condition)
+        shown[perturbation] = policy.asked[0].observation
+    assert shown["none"].instruction == "could you open the drawer"
+    means = [shown[name].images["corner2"].mean() for name in shown]
+    assert abs(means[1] / means[0] - 1) > 0.2
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"latency_s": -1.0}, "latency_s -1.0 must not be negative"),
+        ({"wording": "sung"}, "wording 'sung' is unknown"),
+        ({"perturbation": "fog"}, "perturbation 'fog' is unknown"),
+    ],
+)
+def test_conditions_that_make_no_sense_are_named(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Condition(**settings)
+
+
 def test_what_is_wrong_is_said_and_the_status_is_not_zero(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -109,5 +145,7 @@ def test_what_is_wrong_is_said_and_the_status_is_not_zero(
     assert "unknown task 'juggle'" in capsys.readouterr().err
     assert main(["--episodes", "0"]) == 1
     assert "--episodes 0" in capsys.readouterr().err
+    assert main(["--workers", "0"]) == 1
+    assert "--workers 0" in capsys.readouterr().err
     assert main(["--policy", "nowhere:make"]) == 1
     assert "'nowhere' cannot be imported" in capsys.readouterr().err

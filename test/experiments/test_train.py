@@ -6,13 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
+from ros_vla_accel.contracts import ActionChunk, InferenceRequest
 from ros_vla_accel.experiments import train
 from ros_vla_accel.experiments.collect import record
 from ros_vla_accel.experiments.train import main
 from ros_vla_accel.experiments.train_config import QUICK, TrainConfig, round_seeds
+from ros_vla_accel.policies import reference
 from ros_vla_accel.policies.checkpoint import load_checkpoint
 from ros_vla_accel.sim.env import SawyerEnv
 
@@ -27,16 +30,45 @@ def steps_logged(folder: Path) -> list[int]:
 def test_a_quick_run_trains_exports_and_resumes(objective: str, tmp_path: Path) -> None:
     run, export = tmp_path / "run", tmp_path / "export"
     quick = ["--run", str(run), "--quick", "--objective", objective]
-    assert main([*quick, "--steps", "4"]) == 0
+    assert main([*quick, "--steps", "4", "--evaluate", "0"]) == 0
+    assert not (run / "evaluation.md").exists()
     assert steps_logged(run) == [1, 2, 3, 4]
     with (run / "log.csv").open("a") as file:
         file.write("5,0,0,0,0\n")  # as if it had been killed after a step that was not saved
-    assert main(["--run", str(run), "--steps", "6", "--export", str(export)]) == 0
+    more = ["--run", str(run), "--steps", "6", "--export", str(export), "--evaluate", "1"]
+    assert main(more) == 0
     assert steps_logged(run) == [1, 2, 3, 4, 5, 6]
+    assert cv2.imread(str(run / "curves.png")).shape[0] > 400
+    rows = json.loads((run / "evaluation-late.json").read_text())["rows"]
+    assert [row["task"] for row in rows] == ["drawer-open"]
+    assert "| drawer-open |" in (run / "evaluation.md").read_text()
     model, manifest = load_checkpoint(export)
     assert model.config.objective == objective
     assert manifest.training["step"] == 6
     assert "train" in manifest.training["command"]
+
+
+def test_what_a_policy_did_is_labelled_with_what_the_expert_would_do() -> None:
+    class Up:
+        """Moves up without end; the expert, who drives in turn, has to come down again."""
+
+        spec = reference().spec
+
+        def infer(self, requests: list[InferenceRequest]) -> list[ActionChunk]:
+            rows = np.tile(np.float32([0, 0, 0.2, -1]), (16, 1))
+            return [
+                ActionChunk(rows, 0.05, r.observation.stamp_ns, r.request_id, r.episode_id, "edge")
+                for r in requests
+            ]
+
+        def reset(self, episode_id: int) -> None:
+            pass
+
+    env = SawyerEnv("pick-place")
+    episode, _ = record(env, 100_001, Up())
+    env.close()
+    assert not episode.expert_driven.all()
+    assert (episode.plan[~episode.expert_driven, 0, 2] < 0).any()
 
 
 def test_an_experts_episode_ends_in_success_and_is_labelled_throughout() -> None:
@@ -44,9 +76,10 @@ def test_an_experts_episode_ends_in_success_and_is_labelled_throughout() -> None
     episode, success = record(env, seed=100_001)
     env.close()
     assert success
-    steps = len(episode.action)
+    steps = len(episode.state)
+    assert episode.plan.shape == (steps, 16, 4)
     assert episode.images.shape == (steps, 2, 64, 64, 3)
-    assert np.abs(episode.action[:, :3]).max() <= 0.2 + 1e-6
+    assert np.abs(episode.plan[:, :, :3]).max() <= 0.2 + 1e-6
     assert episode.privileged.shape == (steps, 9)
 
 
@@ -70,6 +103,7 @@ def test_the_command_alone_makes_the_same_settings(tmp_path: Path) -> None:
     asked: list[TrainConfig] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train, "run", lambda config, folder, export: asked.append(config))
+        patch.setattr(train, "finish", lambda *given: None)
         assert main(words.split()) == 0
     assert asked == [config]
 
@@ -105,6 +139,17 @@ def test_shares_that_cannot_be_read_are_named(
     with pytest.raises(SystemExit, match="2"):
         main(["--run", str(tmp_path / "run"), "--weights", "door-open=1,drawer-open"])
     assert "'drawer-open' must read task=share" in capsys.readouterr().err
+
+
+def test_a_page_without_a_place_for_the_table_is_refused_before_anything_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# A page\n")
+    with pytest.raises(SystemExit, match="2"):
+        main(["--run", str(tmp_path / "run"), "--page", str(page)])
+    assert "has no place for the evaluation" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_unknown_task_ends_with_a_usage_error(tmp_path: Path) -> None:

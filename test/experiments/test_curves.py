@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from ros_vla_accel.experiments.curves import draw_curves, read_log, smooth
+
+HEAD = "step,action,auxiliary,balance,seconds\n"
+
+
+def test_smoothing_is_the_mean_of_the_values_so_far_within_the_window() -> None:
+    np.testing.assert_allclose(smooth(np.array([1.0, 3.0, 5.0, 7.0]), 2), [1, 2, 4, 6])
+
+
+def test_the_losses_of_a_run_become_a_picture(tmp_path: Path) -> None:
+    log = tmp_path / "log.csv"
+    log.write_text(HEAD + "".join(f"{i},{2 / i},{1 / i},1.0,0.5\n" for i in range(1, 90)))
+    draw_curves(log, [30, 60], tmp_path / "curves.png")
+    picture = cv2.imread(str(tmp_path / "curves.png"))
+    assert min(picture.shape[:2]) > 400
+    assert picture.std() > 5
+
+
+def test_a_run_without_steps_has_no_curves(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text(HEAD)
+    with pytest.raises(ValueError, match="has no rows; train first"):
+        read_log(tmp_path / "log.csv")
