@@ -25,6 +25,10 @@ TAIL_STEPS = 8
 POLICY_RUN = (16, 64)
 EXPERT_RUN = (8, 32)
 """Shortest and longest stretch, in actions, that policy and expert drive in a DAgger episode."""
+MISREAD_SHARE, MISREAD_RUN = 0.5, (8, 40)
+"""Share of the demonstrations that begin as if another instruction had been given, and for how
+many actions: else the way that the hand has gone would tell the task, and no word had to be read.
+The longest one ends before anything is pressed."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Episode:
     images: (T, C, S, S, 3) uint8. state: (T, D). plan: (T, H, A), what the expert would do from
     each state on, whatever moved the arm there, in the units of ``SawyerEnv.step``.
     expert_driven: (T,) bool, false where something else than the expert chose what was executed.
-    privileged: (T, 9) hand, object and goal positions.
+    privileged: (T, 15) positions, see ``SawyerEnv.privileged``.
     """
 
     task: str
@@ -123,6 +127,9 @@ def record(env: SawyerEnv, seed: int, policy: Policy | None = None) -> tuple[Epi
     if player is not None:
         player.reset(seed, seed)
     policy_drives, left = player is not None, int(rng.integers(*POLICY_RUN))
+    misread = 0
+    if player is None and env.can_be_misread and rng.random() < MISREAD_SHARE:
+        misread = int(rng.integers(*MISREAD_RUN))
     rows: list[tuple[np.ndarray, ...]] = []
     env.reset(seed)
     tail, gripper = TAIL_STEPS, -1.0
@@ -139,6 +146,8 @@ def record(env: SawyerEnv, seed: int, policy: Policy | None = None) -> tuple[Epi
             executed, driven = player.act(step, _shows(seen)).action, False
         elif player is not None:
             executed, driven = action, True
+        elif step < misread:
+            executed, driven = env.expert_action(misread=True), False
         else:
             executed, driven = disturb(action)
         rows.append(
@@ -147,7 +156,7 @@ def record(env: SawyerEnv, seed: int, policy: Policy | None = None) -> tuple[Epi
                 seen.state,
                 plan,
                 np.array(driven),
-                np.concatenate([env.privileged()[k] for k in ("hand", "object", "goal")]),
+                np.concatenate(list(env.privileged().values())),
             )
         )
         env.step(executed)

@@ -25,7 +25,7 @@ WORD_DROPOUT = 0.08
 @dataclass(frozen=True)
 class Batch:
     """images: (B, C, 3, S, S) float in [0, 255]; state: (B, F); words: (B, W) int64;
-    actions: (B, 1, H, A) normalized; privileged: (B, 9) normalized."""
+    actions: (B, 1, H, A) normalized; privileged: (B, 15) normalized."""
 
     images: Tensor
     state: Tensor

@@ -20,7 +20,7 @@ CONDITIONS = {
     "noise": (Condition(perturbation="noise"), 0.5),
     "brightness": (Condition(perturbation="brightness"), 0.5),
     "colour": (Condition(perturbation="colour"), 0.5),
-    "late": (Condition(latency_s=0.1), 0.5),
+    "late": (Condition(latency_s=0.1), 0.25),
 }
 """Name -> condition, and the share of the episodes that it gets; all start at the same seed."""
 COLUMNS = {

@@ -15,13 +15,13 @@ FIRST_TRAINING_SEED = 100_000
 """Evaluation counts its seeds from zero, so training never sees them."""
 SEEDS_PER_ROUND = 1_000
 SHARES = {
-    "drawer-open": 0.8,
-    "button-press-topdown": 0.8,
-    "button-press-red": 1.0,
-    "button-press-blue": 1.0,
-    "door-open": 1.1,
-    "window-open": 0.7,
-    "pick-place": 1.8,
+    "drawer-open": 0.6,
+    "button-press-topdown": 0.6,
+    "button-press-red": 1.2,
+    "button-press-blue": 1.2,
+    "door-open": 1.0,
+    "window-open": 0.6,
+    "pick-place": 2.0,
     "peg-insert-side": 1.2,
 }
 """Relative share of each task in the batches: the harder, the more."""
@@ -49,9 +49,9 @@ class TrainConfig:
     tasks: tuple[str, ...] = TASKS
     objective: str = "flow"
     episodes: int = 100
-    rounds: int = 4
+    rounds: int = 3
     dagger_episodes: int = 20
-    steps: int = 4000
+    steps: int = 3600
     batch: int = 64
     samples: int = 1
     learning_rate: float = 5e-4

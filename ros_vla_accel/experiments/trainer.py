@@ -30,7 +30,7 @@ from ros_vla_accel.sim.env import CAMERAS, JOINT_NAMES, MAX_SPEED_M_S, STEP_S
 log = logging.getLogger(__name__)
 
 LIMITS = ([-MAX_SPEED_M_S] * 3 + [-1.0], [MAX_SPEED_M_S] * 3 + [1.0])
-PRIVILEGED = 9
+PRIVILEGED = 15
 AUXILIARY_WEIGHT = 0.1
 BALANCE_WEIGHT = 0.01
 WARMUP_STEPS = 100
@@ -66,9 +66,9 @@ def keep_freed_memory() -> None:
 class Trainer:
     """AdamW with warm-up and cosine decay, and an average of the weights that is what counts.
 
-    The loss is that of the objective, plus the mixture's load balance, plus the
-    positions of hand, object and goal told from the summary token, which teach the cameras what
-    to look for and are dropped from the checkpoint.
+    The loss is that of the objective, plus the mixture's load balance, plus the positions of
+    hand, object, goal and landmarks told from the summary token, which teach the cameras what to
+    look for and are dropped from the checkpoint.
     """
 
     def __init__(self, config: TrainConfig, folder: Path) -> None:

@@ -15,7 +15,7 @@ import mujoco
 import numpy as np
 
 from ros_vla_accel.sim.experts import EXPERTS
-from ros_vla_accel.sim.scenes import make_world
+from ros_vla_accel.sim.scenes import TwoButtons, make_world
 
 TASKS = tuple(EXPERTS)
 CAMERAS = ("corner2", "gripperPOV")
@@ -193,17 +193,30 @@ class SawyerEnv:
         return self.data.qpos[self._qpos].astype(np.float32)
 
     def privileged(self) -> dict[str, np.ndarray]:
-        """Positions that only a simulator knows, (3,) float32 in m: hand, object, goal."""
-        obs = self._world._get_obs()
+        """Positions that only a simulator knows, float32, m: hand, object and goal (3,), and
+        landmarks (6,): the red and the blue button, zeros where there are none."""
+        obs, landmarks = self._world._get_obs(), np.zeros(6)
+        if isinstance(self._world, TwoButtons):
+            landmarks = np.concatenate(list(self._world.buttons().values()))
         return {
             "hand": obs[:3].astype(np.float32),
             "object": obs[4:7].astype(np.float32),
             "goal": obs[-3:].astype(np.float32),
+            "landmarks": landmarks.astype(np.float32),
         }
 
-    def expert_action(self) -> np.ndarray:
-        """What the scripted expert does now, (4,) float32, in the units of ``step``."""
-        action = np.clip(self._expert(self._world._get_obs()), -1.0, 1.0)
+    @property
+    def can_be_misread(self) -> bool:
+        """Whether another instruction makes sense in the same scene."""
+        return isinstance(self._world, TwoButtons)
+
+    def expert_action(self, misread: bool = False) -> np.ndarray:
+        """What the scripted expert does now, (4,) float32, in the units of ``step``.
+
+        misread: what it would do under the other instruction, where ``can_be_misread``.
+        """
+        obs = self._world._get_obs()
+        action = np.clip(self._expert(self._world.misread(obs) if misread else obs), -1.0, 1.0)
         action[:3] *= MAX_SPEED_M_S
         return action.astype(np.float32)
 

@@ -12,6 +12,8 @@ from metaworld.envs.sawyer_button_press_topdown_v3 import SawyerButtonPressTopdo
 
 COLOURS = {"red": (0.6, 0.0, 0.0, 1.0), "blue": (0.0, 0.15, 0.85, 1.0)}
 BUTTON_HEIGHT_M = 0.115
+CAP_HEIGHT_M = 0.193
+"""From the origin of Meta-World's button to its cap."""
 PRESSED_M = 0.02
 """Travel of the other button from which on the wrong one was pressed; it has 6 cm."""
 
@@ -54,6 +56,21 @@ class TwoButtons(SawyerButtonPressTopdownEnvV3):
         self._target_pos = self._get_site_pos("hole")
         self._obj_to_target_init = abs(self._target_pos[2] - self._get_site_pos("buttonStart")[2])
         return self._get_obs()
+
+    def buttons(self) -> dict[str, np.ndarray]:
+        """Where the red and the blue button are pressed, (3,) each, m."""
+        target, other = (
+            self.get_body_com(name) + np.array([0.0, 0.0, CAP_HEIGHT_M])
+            for name in ("button", "other_button")
+        )
+        named = (target, other) if self.colour == "red" else (other, target)
+        return dict(zip(COLOURS, named, strict=True))
+
+    def misread(self, obs: np.ndarray) -> np.ndarray:
+        """The observation of one who was told the other colour."""
+        obs = obs.copy()
+        obs[4:7] = self.buttons()["blue" if self.colour == "red" else "red"]
+        return obs
 
     def evaluate_state(self, obs: np.ndarray, action: np.ndarray) -> tuple[float, dict[str, Any]]:
         """As Meta-World's, but never a success once the other button was pressed."""

@@ -19,7 +19,7 @@ def make_episode(task: str = "drawer-open-v3", steps: int = 30, seed: int = 0) -
         rng.standard_normal((steps, 9)).astype(np.float32),
         rng.uniform(-0.2, 0.2, (steps, 16, 4)).astype(np.float32),
         np.ones(steps, bool),
-        rng.standard_normal((steps, 9)).astype(np.float32),
+        rng.standard_normal((steps, 15)).astype(np.float32),
     )
 
 

@@ -80,7 +80,7 @@ def test_an_experts_episode_ends_in_success_and_is_labelled_throughout() -> None
     assert episode.plan.shape == (steps, 16, 4)
     assert episode.images.shape == (steps, 2, 64, 64, 3)
     assert np.abs(episode.plan[:, :, :3]).max() <= 0.2 + 1e-6
-    assert episode.privileged.shape == (steps, 9)
+    assert episode.privileged.shape == (steps, 15)
 
 
 def test_rounds_never_share_seeds_with_each_other_or_with_evaluation() -> None:
