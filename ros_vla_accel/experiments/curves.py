@@ -25,6 +25,15 @@ def read_log(path: Path) -> dict[str, np.ndarray]:
     return {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
 
 
+def describe_log(path: Path) -> str:
+    """How many steps a run took and how long they lasted, in a sentence."""
+    seconds = read_log(path)["seconds"]
+    return (
+        f"{len(seconds)} steps in {seconds.sum() / 60:.0f} minutes, "
+        f"{np.median(seconds):.2f} s each in the median, recording of episodes not counted."
+    )
+
+
 def smooth(values: np.ndarray, window: int) -> np.ndarray:
     """Mean over up to ``window`` values that end at each; the same length."""
     total = np.concatenate([[0.0], np.cumsum(values)])

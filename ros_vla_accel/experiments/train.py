@@ -14,7 +14,7 @@ from typing import Any
 from rich.progress import Progress
 
 from ros_vla_accel.experiments.collect import collect
-from ros_vla_accel.experiments.curves import draw_curves
+from ros_vla_accel.experiments.curves import describe_log, draw_curves
 from ros_vla_accel.experiments.evaluation_page import (
     check_page,
     evaluate_checkpoint,
@@ -22,7 +22,7 @@ from ros_vla_accel.experiments.evaluation_page import (
     write_page,
 )
 from ros_vla_accel.experiments.train_config import QUICK, TrainConfig, round_seeds
-from ros_vla_accel.experiments.trainer import Trainer
+from ros_vla_accel.experiments.trainer import LOG, Trainer
 from ros_vla_accel.policies.config import OBJECTIVES
 from ros_vla_accel.sim.env import full_task_name
 
@@ -60,12 +60,14 @@ def run(config: TrainConfig, folder: Path, export: Path | None) -> Path:
 
 
 def finish(config: TrainConfig, folder: Path, checkpoint: Path, episodes: int, page: Path) -> None:
-    """Draws ``curves.png``, evaluates the checkpoint and writes the table into ``page``.
+    """Draws the curves beside ``page``, evaluates the checkpoint and writes the table into it.
 
-    episodes: per task; 0 leaves the evaluation out.
+    episodes: per task; 0 leaves the evaluation out, and the page as it was.
     """
+    curves = page.with_name(f"{page.stem}-curves.png")
     rounds = [_steps_of_round(config, number) for number in range(config.rounds)]
-    draw_curves(folder / "log.csv", rounds, folder / "curves.png")
+    page.parent.mkdir(parents=True, exist_ok=True)
+    draw_curves(folder / LOG, rounds, curves)
     if not episodes:
         return
     with Progress() as progress:
@@ -73,8 +75,8 @@ def finish(config: TrainConfig, folder: Path, checkpoint: Path, episodes: int, p
             checkpoint, folder, config.tasks, episodes, config.workers, progress
         )
     table = markdown(found)
-    write_page(page, table)
-    log.info("%s\nwritten to %s; curves: %s", table, page, folder / "curves.png")
+    write_page(page, f"{describe_log(folder / LOG)}\n\n![Losses]({curves.name})\n\n{table}")
+    log.info("%s\nwritten to %s, curves to %s", table, page, curves)
 
 
 def _steps_of_round(config: TrainConfig, number: int) -> int:

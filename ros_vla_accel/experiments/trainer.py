@@ -35,6 +35,7 @@ AUXILIARY_WEIGHT = 0.1
 BALANCE_WEIGHT = 0.01
 WARMUP_STEPS = 100
 SAVE_EVERY_STEPS = 100
+LOG = "log.csv"
 
 
 def reference_spec(model: ModelConfig) -> PolicySpec:
@@ -231,7 +232,7 @@ class Trainer:
             self.history.append({"from_step": self.step, "config": config})
 
     def _log(self, losses: dict[str, float], seconds: float) -> None:
-        path = self.folder / "log.csv"
+        path = self.folder / LOG
         new = not path.exists() or not path.stat().st_size
         with path.open("a", newline="") as file:
             writer = csv.writer(file)
@@ -287,7 +288,7 @@ class Trainer:
 
     def _forget_log_after(self, step: int) -> None:
         """Drops rows of steps that were lost with the process, and will be taken again."""
-        path = self.folder / "log.csv"
+        path = self.folder / LOG
         lines = path.read_text().splitlines(keepends=True) if path.exists() else []
         if lines:
             # A row that the end of the process cut off is one of those, too.

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ros_vla_accel.experiments.curves import draw_curves, read_log, smooth
+from ros_vla_accel.experiments.curves import describe_log, draw_curves, read_log, smooth
 
 HEAD = "step,action,auxiliary,balance,seconds\n"
 
@@ -22,6 +22,11 @@ def test_the_losses_of_a_run_become_a_picture(tmp_path: Path) -> None:
     picture = cv2.imread(str(tmp_path / "curves.png"))
     assert min(picture.shape[:2]) > 400
     assert picture.std() > 5
+
+
+def test_a_log_says_how_long_the_steps_took(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text(HEAD + "1,2,1,1,30\n2,2,1,1,30\n3,2,1,1,60\n")
+    assert describe_log(tmp_path / "log.csv").startswith("3 steps in 2 minutes, 30.00 s each")
 
 
 def test_a_run_without_steps_has_no_curves(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def test_a_quick_run_trains_exports_and_resumes(objective: str, tmp_path: Path) 
     more = ["--run", str(run), "--steps", "6", "--export", str(export), "--evaluate", "1"]
     assert main(more) == 0
     assert steps_logged(run) == [1, 2, 3, 4, 5, 6]
-    assert cv2.imread(str(run / "curves.png")).shape[0] > 400
+    assert cv2.imread(str(run / "evaluation-curves.png")).shape[0] > 400
     rows = json.loads((run / "evaluation-late.json").read_text())["rows"]
     assert [row["task"] for row in rows] == ["drawer-open"]
     assert "| drawer-open |" in (run / "evaluation.md").read_text()

@@ -10,6 +10,8 @@ from ros_vla_accel.sim.env import MAX_STEPS, TASKS, SawyerEnv
 TARGETS = {
     "drawer-open-v3": 0.95,
     "button-press-topdown-v3": 0.95,
+    "button-press-red-v3": 0.95,
+    "button-press-blue-v3": 0.95,
     "door-open-v3": 0.90,
     "window-open-v3": 0.95,
     "pick-place-v3": 0.95,
