@@ -3,16 +3,16 @@
 Sizes: ``shipped``, the trained policy, and ``large``, about 100 M parameters with random weights,
 which says nothing about success. Every size and number format has a process of its own, so that
 its memory is its own; the processes take turns, and the medians are those over all turns.
-``weights_mb`` are the parameters, ``peak_mb`` is the growth of the process's peak memory from
-before the policy was loaded (1 MB is 1e6 bytes).
+``weights_mb`` are the parameters, ``peak_mb`` is how far the process's peak memory, over all
+batches and threads, lies above what it had before the policy was loaded (1 MB is 1e6 bytes).
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,7 +53,11 @@ def requests(policy: Policy, count: int) -> list[InferenceRequest]:
 
 
 def _peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    # Not getrusage: its peak is inherited from the process that started this one.
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024 / 1e6
+    raise RuntimeError("this system does not tell a process's peak memory (VmHWM)")
 
 
 def measure(size: str, dtype: str, threads: list[int], count: int) -> list[dict[str, Any]]:
@@ -85,13 +89,13 @@ def measure(size: str, dtype: str, threads: list[int], count: int) -> list[dict[
                 "batch": batch,
                 "steps": policy.steps,
                 "weights_mb": sum(weights) / 1e6,
-                "peak_mb": _peak_mb() - before_mb,
             }
             for stage in STAGES:
                 row[f"{stage}_ms_p50"] = percentile(times[stage], 50)
                 row[f"{stage}_ms_p95"] = percentile(times[stage], 95)
             rows.append(row)
-    return rows
+    peak_mb = _peak_mb() - before_mb
+    return [{**row, "peak_mb": peak_mb} for row in rows]
 
 
 def run(sizes: list[str], threads: list[int], count: int, repeats: int) -> Result:
@@ -102,16 +106,19 @@ def run(sizes: list[str], threads: list[int], count: int, repeats: int) -> Resul
         with ProcessPoolExecutor(1, get_context("spawn")) as process:
             measured = process.submit(measure, size, dtype, threads, count).result()
         rows += [{"run": repeat, **row} for row in measured]
-    summary = {}
+    summary, spreads = {}, {}
     for size in sizes:
         for number in threads:
-            same = _same(rows, size, "float32", number, 1)
-            summary[f"{size}_ms_{number}_threads"] = spread([r["total_ms_p50"] for r in same])[
-                "median"
-            ]
-        summary[f"{size}_weights_mb"] = same[0]["weights_mb"]
-        summary[f"{size}_peak_mb"] = max(row["peak_mb"] for row in same)
-    return Result("policy", {"count": count, "repeats": repeats}, rows, summary)
+            key = f"{size}_ms_{number}_threads"
+            spreads[key] = spread(
+                [row["total_ms_p50"] for row in _same(rows, size, "float32", number, 1)]
+            )
+            summary[key] = spreads[key]["median"]
+        full = [row for row in rows if (row["size"], row["dtype"]) == (size, "float32")]
+        summary[f"{size}_weights_mb"] = full[0]["weights_mb"]
+        summary[f"{size}_peak_mb"] = max(row["peak_mb"] for row in full)
+    config = {"count": count, "repeats": repeats, "spread": spreads}
+    return Result("policy", config, rows, summary)
 
 
 def _same(

@@ -12,7 +12,7 @@ from ros_vla_accel.contracts import Observation, Policy
 from ros_vla_accel.experiments.execution import ChunkPlayer
 from ros_vla_accel.experiments.perturbation import Perturbation
 from ros_vla_accel.experiments.statistics import percentile, wilson_interval
-from ros_vla_accel.policies.instructions import instructions
+from ros_vla_accel.policies.instructions import WORDINGS, instructions
 from ros_vla_accel.sim.env import MAX_STEPS, SawyerEnv
 
 CHECKED_KINDS = ("cartesian_velocity",)
@@ -33,7 +33,10 @@ class Condition:
     def __post_init__(self) -> None:
         if not self.latency_s >= 0:
             raise ValueError(f"latency_s {self.latency_s} must not be negative")
-        instructions("drawer-open", self.wording)
+        if self.wording not in WORDINGS:
+            raise ValueError(
+                f"wording '{self.wording}' is unknown; choose from {', '.join(WORDINGS)}"
+            )
         Perturbation(self.perturbation, 0)
 
 

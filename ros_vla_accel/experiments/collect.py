@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 PLAN_ROWS = ModelConfig().horizon
 TAIL_STEPS = 8
-"""Actions recorded after success, so that the last chunks have rows to learn."""
+"""Actions recorded after success, so that the policy learns how to stay there."""
 POLICY_RUN = (16, 64)
 EXPERT_RUN = (8, 32)
 """Shortest and longest stretch, in actions, that policy and expert drive in a DAgger episode."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 
 LABELS = {
     "action": "action (flow velocity or noise)",
@@ -25,12 +26,17 @@ def read_log(path: Path) -> dict[str, np.ndarray]:
     return {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
 
 
-def describe_log(path: Path) -> str:
-    """How many steps a run took and how long they lasted, in a sentence."""
-    seconds = read_log(path)["seconds"]
+def describe_times(log: Path, recording_s: float) -> str:
+    """How long a run took, in a sentence. recording_s: wall time of the episodes, or NaN."""
+    seconds = read_log(log)["seconds"]
+    recording = (
+        f"recording {recording_s / 60:.0f} minutes"
+        if np.isfinite(recording_s)
+        else "the time of recording was not kept"
+    )
     return (
-        f"{len(seconds)} steps in {seconds.sum() / 60:.0f} minutes, "
-        f"{np.median(seconds):.2f} s each in the median, recording of episodes not counted."
+        f"{len(seconds)} steps in {seconds.sum() / 60:.0f} minutes "
+        f"({np.median(seconds):.2f} s each in the median); {recording}."
     )
 
 
@@ -44,15 +50,9 @@ def smooth(values: np.ndarray, window: int) -> np.ndarray:
 
 def draw_curves(log: Path, rounds: Sequence[int], picture: Path) -> None:
     """Losses over the steps as PNG; rounds: steps after which DAgger added episodes."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     columns = read_log(log)
-    figure, axes = pyplot.subplots(
-        len(LABELS), 1, figsize=(8, 7), sharex=True, layout="constrained"
-    )
+    figure = Figure(figsize=(8, 7), layout="constrained")
+    axes = figure.subplots(len(LABELS), 1, sharex=True)
     for axis, (name, label) in zip(axes, LABELS.items(), strict=True):
         axis.plot(columns["step"], columns[name], color="#b0c4de", linewidth=0.6)
         axis.plot(columns["step"], smooth(columns[name], WINDOW_STEPS), color="#1f4e79")
@@ -66,4 +66,3 @@ def draw_curves(log: Path, rounds: Sequence[int], picture: Path) -> None:
             axis.axvline(step, color="#c05020", linestyle="--", linewidth=0.8)
     axes[-1].set_xlabel(f"step (dark: mean of {WINDOW_STEPS}; dashed: a DAgger round)")
     figure.savefig(picture, dpi=110)
-    pyplot.close(figure)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -73,11 +74,16 @@ def evaluate(
 
     With several workers, each loads the policy for itself; the results are the same.
     progress: called with the number of episodes that ended.
-    Raises ValueError when the policy does not fit the simulator.
+    Raises ValueError when the policy does not fit the simulator, a task is named twice, or a
+    policy that is loaded already is to be shared.
     """
+    if len(set(tasks)) < len(tasks):
+        raise ValueError(f"tasks {list(tasks)} must each be named once")
+    if workers > 1 and not isinstance(choice, PolicyChoice):
+        raise ValueError(f"{workers} workers need a PolicyChoice: each loads the policy itself")
     condition = condition or Condition()
     seeds = range(first_seed, first_seed + episodes)
-    if workers == 1 or not isinstance(choice, PolicyChoice):
+    if workers == 1:
         policy = choice.load() if isinstance(choice, PolicyChoice) else choice
         return [run_task(policy, t, seeds, condition, lambda: progress(1)) for t in tasks]
     batches = [
@@ -157,7 +163,9 @@ def main(argv: list[str] | None = None) -> int:
         policy_args = policy_arguments(args.policy_args)
         if args.checkpoint:
             policy_args["checkpoint"] = args.checkpoint
-        choice = PolicyChoice(args.policy, policy_args, args.threads)
+        # Workers that each used every core would measure how they wait for each other.
+        shared = max(1, (os.cpu_count() or 1) // args.workers) if args.workers > 1 else None
+        choice = PolicyChoice(args.policy, policy_args, args.threads or shared)
         policy = choice.load()  # Here as well: what is wrong with it is said before the episodes.
         with Progress(console=Console(stderr=True)) as progress:
             bar = progress.add_task("episodes", total=len(tasks) * args.episodes)
@@ -185,7 +193,7 @@ def main(argv: list[str] | None = None) -> int:
             "episodes": args.episodes,
             "first_seed": args.first_seed,
             **asdict(condition),
-            "threads": args.threads,
+            "threads": choice.threads,
             "workers": args.workers,
         }
         write_json(args.json, "eval", config, rows, summarize(results))

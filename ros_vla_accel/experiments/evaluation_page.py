@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -12,7 +13,11 @@ from rich.progress import Progress
 
 from ros_vla_accel.experiments.closed_loop import Condition, mean
 from ros_vla_accel.experiments.evaluate import PolicyChoice, evaluate, summarize
-from ros_vla_accel.experiments.statistics import write_json
+from ros_vla_accel.experiments.perturbation import BRIGHT, DARK, NOISE_LEVELS, TINT
+from ros_vla_accel.experiments.statistics import write_json, write_whole
+from ros_vla_accel.policies.instructions import PARAPHRASES
+from ros_vla_accel.policies.reference_policy import DEFAULT_STEPS
+from ros_vla_accel.sim.env import MAX_STEPS
 
 CONDITIONS = {
     "plain": (Condition(), 1.0),
@@ -50,12 +55,13 @@ def evaluate_checkpoint(
     episodes: per task under the plain condition.
     """
     choice = PolicyChoice(arguments={"checkpoint": str(checkpoint)}, threads=1)
-    digest = choice.load().spec.checkpoint_hash
+    digest, setting = choice.load().spec.checkpoint_hash, _setting()
     found: Rows = {}
     for name, (condition, share) in CONDITIONS.items():
         count = max(1, round(share * episodes))
         config = {
             "checkpoint_hash": digest,
+            "setting": setting,
             "tasks": [task.removesuffix("-v3") for task in tasks],
             "episodes": count,
             **asdict(condition),
@@ -74,6 +80,12 @@ def evaluate_checkpoint(
             write_json(path, "eval", config, [r.row() for r in results], summarize(results))
         found[name] = json.loads(path.read_text())["rows"]
     return found
+
+
+def _setting() -> str:
+    """Digest of what else decides an outcome, so that no result of another setting is taken up."""
+    content = repr((PARAPHRASES, NOISE_LEVELS, DARK, BRIGHT, TINT, MAX_STEPS, DEFAULT_STEPS))
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def change(rows: dict[str, Any], plain: dict[str, Any]) -> float:
@@ -116,6 +128,8 @@ def _jumps(row: dict[str, Any]) -> str:
 
 def check_page(path: Path) -> None:
     """ValueError unless the table can be written into ``path``: a new file, or one with marks."""
+    if path.is_dir():
+        raise ValueError(f"page '{path}' is a folder; name a file in it")
     if path.exists() and not (BEGIN in (text := path.read_text()) and END in text):
         raise ValueError(
             f"'{path}' has no place for the evaluation; put the lines '{BEGIN}' and '{END}' there"
@@ -131,4 +145,4 @@ def write_page(path: Path, text: str) -> None:
         before, _, rest = page.partition(BEGIN)
         block = before + block + rest.partition(END)[2].removeprefix("\n")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(block)
+    write_whole(path, block)

@@ -66,7 +66,14 @@ def write_json(
         "summary": dict(summary),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(_without_nan(content), indent=1, default=str) + "\n")
+    write_whole(path, json.dumps(_without_nan(content), indent=1, default=str) + "\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file that a reader finds whole or not at all."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(text)
+    partial.replace(path)
 
 
 def check_writable(path: Path) -> None:

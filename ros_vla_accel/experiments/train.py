@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -14,13 +16,14 @@ from typing import Any
 from rich.progress import Progress
 
 from ros_vla_accel.experiments.collect import collect
-from ros_vla_accel.experiments.curves import describe_log, draw_curves
+from ros_vla_accel.experiments.curves import describe_times, draw_curves
 from ros_vla_accel.experiments.evaluation_page import (
     check_page,
     evaluate_checkpoint,
     markdown,
     write_page,
 )
+from ros_vla_accel.experiments.statistics import write_whole
 from ros_vla_accel.experiments.train_config import QUICK, TrainConfig, round_seeds
 from ros_vla_accel.experiments.trainer import LOG, Trainer
 from ros_vla_accel.policies.config import OBJECTIVES
@@ -75,7 +78,8 @@ def finish(config: TrainConfig, folder: Path, checkpoint: Path, episodes: int, p
             checkpoint, folder, config.tasks, episodes, config.workers, progress
         )
     table = markdown(found)
-    write_page(page, f"{describe_log(folder / LOG)}\n\n![Losses]({curves.name})\n\n{table}")
+    times = describe_times(folder / LOG, _recording_s(config, folder))
+    write_page(page, f"{times}\n\n![Losses]({curves.name})\n\n{table}")
     log.info("%s\nwritten to %s, curves to %s", table, page, curves)
 
 
@@ -85,10 +89,7 @@ def _steps_of_round(config: TrainConfig, number: int) -> int:
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes a file that a reader finds whole or not at all."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=1) + "\n")
-    partial.replace(path)
+    write_whole(path, json.dumps(content, indent=1) + "\n")
 
 
 def _round_record(config: TrainConfig, number: int, complete: bool) -> dict[str, Any]:
@@ -96,9 +97,19 @@ def _round_record(config: TrainConfig, number: int, complete: bool) -> dict[str,
     return {"seeds": seeds, "complete": complete}
 
 
+def _recording_s(config: TrainConfig, folder: Path) -> float:
+    """Wall time that the rounds took; NaN when a round was recorded before it was kept."""
+    records = [json.loads(_round_path(folder, n).read_text()) for n in range(config.rounds + 1)]
+    return float(sum(record.get("seconds", math.nan) for record in records))
+
+
+def _round_path(folder: Path, number: int) -> Path:
+    return folder / f"round-{number}.json"
+
+
 def _check_round(config: TrainConfig, folder: Path, number: int) -> bool:
     """Whether a round is complete; ValueError when it was recorded for other settings."""
-    path = folder / f"round-{number}.json"
+    path = _round_path(folder, number)
     if not path.exists():
         return False
     found, asked = json.loads(path.read_text()), _round_record(config, number, True)
@@ -114,15 +125,23 @@ def _collect_round(config: TrainConfig, folder: Path, number: int, progress: Pro
     """Records a round unless it is complete."""
     if _check_round(config, folder, number):
         return
-    record = folder / f"round-{number}.json"
-    _write_json(record, _round_record(config, number, False))
+    path = _round_path(folder, number)
+    before_s = json.loads(path.read_text()).get("seconds", 0.0) if path.exists() else 0.0
+    started_s = time.monotonic()
+
+    def note(complete: bool) -> None:
+        seconds = round(before_s + time.monotonic() - started_s, 1)
+        _write_json(path, {**_round_record(config, number, complete), "seconds": seconds})
+
+    note(False)
     seeds = round_seeds(config, number)
     checkpoint = folder / "checkpoint" if number else None
     name = f"DAgger round {number}" if number else "demonstrations"
     bar = progress.add_task(name, total=sum(len(s) for s in seeds.values()))
     for count in collect(folder / "episodes", seeds, checkpoint, config.workers):
         progress.advance(bar, count)
-    _write_json(record, _round_record(config, number, True))
+        note(False)
+    note(True)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -43,7 +43,8 @@ class TrainConfig:
 
     episodes: demonstrations per task before the first step. dagger_episodes: per task and round;
     the rounds are spread evenly over the steps. samples: noise draws per encoded observation.
-    weights: task -> relative share of the batches, ``SHARES`` by default. size: see ``SIZES``.
+    weights: task -> relative share of the batches, that of ``SHARES`` where not named.
+    size: see ``SIZES``.
     """
 
     tasks: tuple[str, ...] = TASKS
@@ -84,14 +85,22 @@ class TrainConfig:
             raise ValueError(f"size has unknown names {unknown}; choose from {SIZES}")
 
     def _check_weights(self) -> None:
-        names = [task.removesuffix("-v3") for task in self.tasks]
-        weights = self.weights or {}
+        names, weights = self._names, self.weights or {}
         unknown = sorted(set(weights) - set(names))
         if unknown:
             raise ValueError(f"weights name {unknown}, which is not trained; tasks are {names}")
-        shares = [weights.get(name, 1.0) for name in names]
+        shares = self.shares.values()
         if not all(math.isfinite(s) and s >= 0 for s in shares) or not any(shares):
             raise ValueError(f"weights {weights} must be shares of 0 or more, not all of them 0")
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Relative share of every task in the batches."""
+        return {name: (self.weights or {}).get(name, SHARES[name]) for name in self._names}
+
+    @property
+    def _names(self) -> list[str]:
+        return [task.removesuffix("-v3") for task in self.tasks]
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
@@ -115,15 +124,15 @@ class TrainConfig:
 
     def command(self) -> str:
         """The command that makes such a run, but for its folder."""
-        words = ["ros-vla-accel train --run RUN"]
+        words, default = ["ros-vla-accel train --run RUN"], TrainConfig(tasks=self.tasks)
+        if self.tasks != TASKS:
+            words.append("--tasks " + " ".join(self.tasks))
         for spec in fields(self):
-            value, usual = getattr(self, spec.name), getattr(TrainConfig(), spec.name)
-            if value == usual or (spec.name == "weights" and value == SHARES):
+            value, usual = getattr(self, spec.name), getattr(default, spec.name)
+            if value == usual or (spec.name == "weights" and self.shares == default.shares):
                 continue
             if isinstance(value, dict):
                 value = ",".join(f"{name}={number!r}" for name, number in value.items())
-            elif isinstance(value, tuple):
-                value = " ".join(value)
             words.append(f"--{spec.name.replace('_', '-')} {value}")
         return " ".join(words)
 

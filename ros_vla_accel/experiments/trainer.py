@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ros_vla_accel.contracts import CameraSpec, PolicySpec
 from ros_vla_accel.experiments.dataset import Batch, TrainingSet, load_episodes
-from ros_vla_accel.experiments.train_config import SHARES, TrainConfig
+from ros_vla_accel.experiments.train_config import TrainConfig
 from ros_vla_accel.policies.checkpoint import Manifest, save_checkpoint
 from ros_vla_accel.policies.config import ModelConfig
 from ros_vla_accel.policies.instructions import instructions
@@ -144,7 +144,7 @@ class Trainer:
             # Seeded by the step, so that a resumed run draws what an unbroken one would.
             rng = np.random.default_rng([self.config.seed, self.step])
             torch.manual_seed(self.config.seed * 1_000_003 + self.step)
-            batch = self.frames.draw(rng, self.config.batch, self.config.weights or SHARES)
+            batch = self.frames.draw(rng, self.config.batch, self.config.shares)
             losses = self._update(batch.to(self.device))
             self.step += 1
             self._log(losses, time.perf_counter() - started)
@@ -210,6 +210,7 @@ class Trainer:
             "steps": last.steps,
             "tasks": [task.removesuffix("-v3") for task in last.tasks],
             "seed": last.seed,
+            "shares": last.shares,
             "frames": self.frame_count,
             "history": self.history,
         }
@@ -227,7 +228,7 @@ class Trainer:
 
     def _note_settings(self) -> None:
         """Keeps from which step on the settings hold, if they are new."""
-        config = self.config.to_dict()
+        config = {**self.config.to_dict(), "weights": self.config.shares}
         if not self.history or self.history[-1]["config"] != config:
             self.history.append({"from_step": self.step, "config": config})
 

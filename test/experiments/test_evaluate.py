@@ -138,6 +138,13 @@ def test_conditions_that_make_no_sense_are_named(settings: dict[str, Any], messa
         Condition(**settings)
 
 
+def test_what_cannot_be_shared_or_counted_twice_is_refused() -> None:
+    with pytest.raises(ValueError, match="2 workers need a PolicyChoice"):
+        evaluate(Still(), ["drawer-open-v3"], 1, workers=2)
+    with pytest.raises(ValueError, match="must each be named once"):
+        evaluate(Still(), ["drawer-open-v3"] * 2, 1)
+
+
 def test_what_is_wrong_is_said_and_the_status_is_not_zero(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -91,6 +91,18 @@ def test_results_of_another_checkpoint_are_not_taken_up(
     assert evaluated == [("plain", 2)]
 
 
+def test_results_of_other_perturbations_are_not_taken_up(
+    evaluated: list[tuple[str, int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Progress(disable=True) as progress:
+        given = (SHIPPED, tmp_path, ["door-open-v3"], 2, 1, progress)
+        evaluate_checkpoint(*given)
+        evaluated.clear()
+        monkeypatch.setattr(evaluation_page, "NOISE_LEVELS", 30.0)
+        evaluate_checkpoint(*given)
+    assert [name for name, _ in evaluated] == list(CONDITIONS)
+
+
 def test_only_what_stands_between_the_marks_is_replaced(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(f"# Before\n\n{BEGIN}\nold\n{END}\n\nAfter\n")

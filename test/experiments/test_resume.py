@@ -13,7 +13,7 @@ import torch
 from ros_vla_accel.experiments import train
 from ros_vla_accel.experiments.collect import Episode
 from ros_vla_accel.experiments.train import main, run
-from ros_vla_accel.experiments.train_config import TrainConfig
+from ros_vla_accel.experiments.train_config import SHARES, TrainConfig
 from ros_vla_accel.experiments.trainer import Trainer
 from ros_vla_accel.policies.checkpoint import load_checkpoint
 
@@ -120,9 +120,10 @@ def test_settings_changed_on_the_way_are_in_the_manifest(tmp_path: Path) -> None
     run(replace(CONFIG, workers=3), tmp_path, None)  # trains nothing more, so it says nothing
     later = replace(CONFIG, steps=6, samples=2)
     training = load_checkpoint(run(later, tmp_path, None))[1].training
+    shares = {"weights": {"drawer-open": SHARES["drawer-open"]}}
     assert training["history"] == [
-        {"from_step": 0, "config": CONFIG.to_dict()},
-        {"from_step": 4, "config": later.to_dict()},
+        {"from_step": 0, "config": {**CONFIG.to_dict(), **shares}},
+        {"from_step": 4, "config": {**later.to_dict(), **shares}},
     ]
     assert training["command"] == later.command()
 

@@ -14,7 +14,7 @@ from ros_vla_accel.contracts import ActionChunk, InferenceRequest
 from ros_vla_accel.experiments import train
 from ros_vla_accel.experiments.collect import record
 from ros_vla_accel.experiments.train import main
-from ros_vla_accel.experiments.train_config import QUICK, TrainConfig, round_seeds
+from ros_vla_accel.experiments.train_config import QUICK, SHARES, TrainConfig, round_seeds
 from ros_vla_accel.policies import reference
 from ros_vla_accel.policies.checkpoint import load_checkpoint
 from ros_vla_accel.sim.env import SawyerEnv
@@ -97,6 +97,15 @@ def test_the_command_says_what_differs_from_the_defaults() -> None:
     )
 
 
+def test_naming_one_share_leaves_the_others_as_they_are() -> None:
+    shares = TrainConfig(weights={"pick-place": 3.0}).shares
+    assert shares == {**SHARES, "pick-place": 3.0}
+
+
+def test_the_default_command_has_no_settings() -> None:
+    assert TrainConfig().command() == "ros-vla-accel train --run RUN"
+
+
 def test_the_command_alone_makes_the_same_settings(tmp_path: Path) -> None:
     config = replace(QUICK, weights={"drawer-open": 1 / 3}, learning_rate=1.2345678e-4, ema=0.99)
     words = config.command().removeprefix("ros-vla-accel train ").replace("RUN", str(tmp_path))
@@ -112,7 +121,7 @@ def test_the_command_alone_makes_the_same_settings(tmp_path: Path) -> None:
     ("settings", "message"),
     [
         ({"steps": 0}, "steps 0 must be at least 1"),
-        ({"steps": 4}, "steps 4 must be more than rounds 4"),
+        ({"steps": 3}, "steps 3 must be more than rounds 3"),
         ({"episodes": 1001}, "episodes 1001 must be at most 1000"),
         ({"dagger_episodes": 1001}, "dagger_episodes 1001 must be at most 1000"),
         ({"weights": {"juggle": 1.0}}, r"weights name \['juggle'\], which is not trained"),
