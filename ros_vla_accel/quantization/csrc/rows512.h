@@ -1,0 +1,128 @@
+/* Rows of activations in AVX-512 registers: what the AVX-512 and AMX paths share. */
+#ifndef ROWS512_H
+#define ROWS512_H
+
+#include "w4ax.h"
+
+#if W4AX_X86
+#include <immintrin.h>
+#include <math.h>
+
+#define AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")))
+
+/* Mask of the 16 elements from k on that lie before ``end``. */
+static inline __mmask16 lanes(int64_t k, int64_t end) {
+    int64_t left = end - k;
+    return left >= 16 ? 0xffff : left <= 0 ? 0 : (__mmask16)((1u << left) - 1);
+}
+
+AVX512 static inline __m512 load_row(const void *x, int type, int64_t index, __mmask16 mask) {
+    if (type == FLOAT32) return _mm512_maskz_loadu_ps(mask, (const float *)x + index);
+    __m256i half = _mm256_maskz_loadu_epi16(mask, (const uint16_t *)x + index);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
+}
+
+/* Scale of one row, and the factor that takes it to integers of at most ``limit``: 0 for a row
+ * without a usable scale. */
+AVX512 static inline float row_factor(const void *x, int type, int64_t row, int64_t inputs,
+                                      int limit, float *scale) {
+    const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
+    __m512i largest = _mm512_setzero_si512(), more = largest;
+    /* As integers, so that infinity and NaN, which are the largest ones, are not lost. */
+    for (int64_t k = 0; k < inputs; k += 32) {
+        __m512 a = load_row(x, type, row * inputs + k, lanes(k, inputs));
+        __m512 b = load_row(x, type, row * inputs + k + 16, lanes(k + 16, inputs));
+        largest = _mm512_max_epi32(largest, _mm512_and_si512(_mm512_castps_si512(a), magnitude));
+        more = _mm512_max_epi32(more, _mm512_and_si512(_mm512_castps_si512(b), magnitude));
+    }
+    union {
+        int32_t bits;
+        float value;
+    } top = {_mm512_reduce_max_epi32(_mm512_max_epi32(largest, more))};
+    if (top.bits >= 0x7f800000) {
+        *scale = NAN;
+        return 0.0f;
+    }
+    *scale = top.value / (float)limit;
+    float factor = (float)limit / top.value;
+    return isfinite(factor) ? factor : 0.0f;
+}
+
+/* 64 integers of a row from input k on; 0 behind its end. */
+AVX512 static inline __m512i quantize64(const void *x, int type, int64_t row, int64_t inputs,
+                                        int64_t k, float factor) {
+    if (factor == 0.0f) return _mm512_setzero_si512();
+    const __m512 f = _mm512_set1_ps(factor);
+    __m512i part[4];
+    for (int i = 0; i < 4; i++) {
+        __mmask16 mask = lanes(k + 16 * i, inputs);
+        __m512 value = load_row(x, type, row * inputs + k + 16 * i, mask);
+        part[i] = _mm512_cvtps_epi32(_mm512_mul_ps(value, f));
+    }
+    __m512i low = _mm512_packs_epi32(part[0], part[1]);
+    __m512i high = _mm512_packs_epi32(part[2], part[3]);
+    const __m512i order =
+        _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    return _mm512_permutexvar_epi32(order, _mm512_packs_epi16(low, high));
+}
+
+/* Transposes 16 x 16 words in place. */
+AVX512 static inline void transpose16(__m512i r[16]) {
+    __m512i t[16];
+    for (int i = 0; i < 16; i += 2) {
+        t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
+        t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
+    }
+    for (int i = 0; i < 16; i += 4) {
+        r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+        r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+        r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+        r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+    }
+    for (int i = 0; i < 4; i++) {
+        t[i] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0x88);
+        t[i + 4] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0xdd);
+        t[i + 8] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0x88);
+        t[i + 12] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0xdd);
+    }
+    for (int i = 0; i < 8; i++) {
+        r[i] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0x88);
+        r[i + 8] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0xdd);
+    }
+}
+
+AVX512 static inline void finish512(const w4ax_layer *layer, int64_t panel, int64_t first,
+                                    int64_t count, const void *sums, const float *row_scale,
+                                    void *out, int type) {
+    const __m512i odd = _mm512_set1_epi32(1), half = _mm512_set1_epi32(0x7fff);
+    for (int part = 0; part < PANEL; part += 16) {
+        int64_t n = panel * PANEL + part;
+        __mmask16 mask = lanes(n, layer->outputs);
+        __m512 channel = _mm512_loadu_ps(layer->channel_scale + n);
+        __m512 bias = layer->bias ? _mm512_maskz_loadu_ps(mask, layer->bias + n)
+                                  : _mm512_setzero_ps();
+        for (int64_t r = 0; r < count; r++) {
+            const int32_t *from = (const int32_t *)sums + r * PANEL + part;
+            __m512i sum = _mm512_loadu_si512(from);
+            __m512 value = row_scale ? _mm512_cvtepi32_ps(sum) : _mm512_castsi512_ps(sum);
+            value = _mm512_mul_ps(value, channel);
+            if (row_scale) value = _mm512_mul_ps(value, _mm512_set1_ps(row_scale[r]));
+            if (layer->bias) value = _mm512_add_ps(value, bias);
+            int64_t at = (first + r) * layer->outputs + n;
+            if (type == FLOAT32) {
+                _mm512_mask_storeu_ps((float *)out + at, mask, value);
+                continue;
+            }
+            __m512i bits = _mm512_castps_si512(value);
+            __m512i low = _mm512_and_si512(_mm512_srli_epi32(bits, 16), odd);
+            __m512i rounded = _mm512_add_epi32(bits, _mm512_add_epi32(half, low));
+            __mmask16 nan = _mm512_cmp_ps_mask(value, value, _CMP_UNORD_Q);
+            rounded = _mm512_mask_mov_epi32(rounded, nan, _mm512_set1_epi32(0x7fc00000));
+            _mm256_mask_storeu_epi16((uint16_t *)out + at, mask,
+                                     _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16)));
+        }
+    }
+}
+
+#endif
+#endif
