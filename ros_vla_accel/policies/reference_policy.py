@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -13,6 +15,8 @@ import torch
 from ros_vla_accel.contracts import ActionChunk, Features, InferenceRequest, Observation
 from ros_vla_accel.policies.checkpoint import load_checkpoint
 from ros_vla_accel.policies.objectives import check_steps
+from ros_vla_accel.policies.quantized import CONFIG, quantize_reference
+from ros_vla_accel.quantization import WIDTHS, ActivationBits
 
 SHIPPED = Path(__file__).resolve().parents[1] / "assets" / "reference"
 DEFAULT_STEPS = {"flow": 10, "ddpm": 16}
@@ -31,7 +35,8 @@ class ReferencePolicy:
 
     checkpoint: folder of weights and manifest, the shipped one by default. steps: denoising steps
     (10 Euler steps for flow, 16 DDIM steps for ddpm). threads: torch threads of this process,
-    unchanged when None. source: what the chunks say about where they were made.
+    unchanged when None. source: what the chunks say about where they were made. quantize: "w4ax"
+    packs the weights to INT4 and runs each batch at the widest activations that it asks for.
     """
 
     def __init__(
@@ -42,7 +47,10 @@ class ReferencePolicy:
         dtype: str = "float32",
         threads: int | None = None,
         source: str = "edge",
+        quantize: str | None = None,
     ) -> None:
+        if quantize not in (None, "w4ax"):
+            raise ValueError(f"quantize '{quantize}' is unknown; set it to w4ax or leave it out")
         if dtype not in DTYPES:
             raise ValueError(f"dtype '{dtype}' is unknown; choose from {sorted(DTYPES)}")
         if device.startswith("cuda") and not torch.cuda.is_available():
@@ -58,6 +66,14 @@ class ReferencePolicy:
         self.device, self.dtype, self.source = torch.device(device), DTYPES[dtype], source
         self.model = model.to(self.device, self.dtype)
         self.spec = self.manifest.spec
+        # At its only width an unquantized model reads no latch: one that nothing is attached to.
+        self._latch = ActivationBits()
+        if quantize:
+            self._latch = quantize_reference(self.model)
+            # Other weights, so another policy to whoever compares hashes.
+            text = f"{self.spec.checkpoint_hash} {quantize} {CONFIG}"
+            digest = hashlib.sha256(text.encode()).hexdigest()
+            self.spec = replace(self.spec, widths=WIDTHS, checkpoint_hash=digest)
         self._tokenize = self.manifest.tokenizer()
         low, high = self.manifest.normalization.bounds()
         self._bounds = (
@@ -75,7 +91,8 @@ class ReferencePolicy:
         """
         if cut not in self.spec.stages[:-1]:
             raise ValueError(f"cut '{cut}' is unknown; choose from {self.spec.stages[:-1]}")
-        with torch.inference_mode():
+        # No request, no width: features are for any that follows.
+        with torch.inference_mode(), self._latch.inference(16):
             tensors = self._see([observation])
             if cut == "backbone":
                 tensors = {"context": self._understand(tensors)}
@@ -90,7 +107,8 @@ class ReferencePolicy:
         """
         if not requests:
             return []
-        with torch.inference_mode():
+        width = max(self._width(request.activation_bits) for request in requests)
+        with torch.inference_mode(), self._latch.inference(width):
             timings: dict[str, float] = {}
             start = self._now()
             contexts = self._contexts(requests, timings)
@@ -109,7 +127,7 @@ class ReferencePolicy:
                 request_id=request.request_id,
                 episode_id=request.episode_id,
                 source=self.source,
-                activation_bits=self._width(request.activation_bits),
+                activation_bits=width,
                 timings_s=dict(timings),
             )
             for i, request in enumerate(requests)
@@ -241,6 +259,7 @@ def reference(
     dtype: str = "float32",
     threads: int | None = None,
     source: str = "edge",
+    quantize: str | None = None,
 ) -> ReferencePolicy:
     """Factory of the reference policy, ``ros_vla_accel.policies:reference``."""
-    return ReferencePolicy(checkpoint, steps, device, dtype, threads, source)
+    return ReferencePolicy(checkpoint, steps, device, dtype, threads, source, quantize)
