@@ -2,8 +2,8 @@
  *
  * Weights are the left operand, so that a tile row is one channel and has one group scale: a
  * look-up of 64 nibbles in the table of its scale is the whole unpacking. Up to 32 rows, blocks
- * are unpacked just ahead of their use and the sums stay in tiles; above, a panel is unpacked
- * once and stays in the second-level cache for all rows. */
+ * are unpacked just ahead of their use and the sums stay in tiles; above, inputs come in chunks
+ * whose weights stay in the first-level cache for all rows. */
 #include "rows512.h"
 
 #if W4AX_X86
@@ -14,6 +14,8 @@
         "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,avx512bf16,amx-tile,amx-int8,amx-bf16")))
 
 enum { TILE_ROWS = 16, TILE_BYTES = 1024, ROW_BYTES = 64 };
+enum { AHEAD = 3 * PANEL * BLOCK_BYTES }; /* bytes of weights that are fetched ahead of use */
+enum { CHUNK = 24576 };                   /* bytes of unpacked weights that stay in the L1 cache */
 
 AMX static inline void configure(void) {
     _Alignas(64) uint8_t config[64] = {1};
@@ -50,6 +52,25 @@ AMX static inline void clear(void) {
     _tile_zero(3);
 }
 
+/* The four accumulators between two chunks of inputs: 4 KB at ``held`` for 32 rows. */
+AMX static inline void suspend(void *held) {
+    _tile_stored(0, held, 64);
+    _tile_stored(1, (char *)held + TILE_BYTES, 64);
+    _tile_stored(2, (char *)held + 2 * TILE_BYTES, 64);
+    _tile_stored(3, (char *)held + 3 * TILE_BYTES, 64);
+}
+
+AMX static inline void resume(int64_t start, const void *held) {
+    if (!start) {
+        clear();
+        return;
+    }
+    _tile_loadd(0, held, 64);
+    _tile_loadd(1, (const char *)held + TILE_BYTES, 64);
+    _tile_loadd(2, (const char *)held + 2 * TILE_BYTES, 64);
+    _tile_loadd(3, (const char *)held + 3 * TILE_BYTES, 64);
+}
+
 /* Channels 0..15 and 16..31 at a, rows 0..15 at b0, 16..31 at b1. */
 #define STEP(multiply, a, b0, b1, pair) \
     do { \
@@ -71,6 +92,7 @@ AMX static inline void unpack(const w4ax_layer *layer, int64_t panel, int64_t bl
     const uint8_t *low = w4ax_scales(layer, panel, 2 * block);
     const uint8_t *high = w4ax_scales(layer, panel, 2 * block + 1);
     for (int c = 0; c < PANEL; c++) {
+        _mm_prefetch((const char *)bytes + AHEAD + c * BLOCK_BYTES, _MM_HINT_T0);
         __m512i w = _mm512_loadu_si512(bytes + c * BLOCK_BYTES);
         __m512i a = _mm512_permutexvar_epi8(w, _mm512_load_si512(w4ax_values[low[c]]));
         __m512i b = _mm512_permutexvar_epi8(_mm512_srli_epi16(w, 4),
@@ -117,16 +139,25 @@ AMX static void accumulate(const w4ax_layer *layer, int64_t panel, const int8_t 
         }
         store_sums(pair, sums);
     } else {
-        for (int64_t block = 0; block < blocks; block++)
-            unpack(layer, panel, block, scratch + block * UNPACKED);
-        for (int64_t row = 0; row < count; row += 32) {
-            const int8_t *b0 = quantized + (first + row) * depth, *b1 = b0 + 16 * depth;
-            int pair = count - row > 16;
-            clear();
-            for (int64_t i = 0; i < 2 * blocks; i++)
-                STEP(_tile_dpbssd, scratch + i * 2 * TILE_BYTES, b0 + i * TILE_BYTES,
-                     b1 + i * TILE_BYTES, pair);
-            store_sums(pair, sums + row * PANEL);
+        enum { BLOCKS = CHUNK / UNPACKED };
+        int32_t *held = (int32_t *)(scratch + CHUNK);
+        for (int64_t start = 0; start < blocks; start += BLOCKS) {
+            int64_t end = start + BLOCKS < blocks ? start + BLOCKS : blocks;
+            for (int64_t block = start; block < end; block++)
+                unpack(layer, panel, block, scratch + (block - start) * UNPACKED);
+            for (int64_t row = 0; row < count; row += 32) {
+                const int8_t *b0 = quantized + (first + row) * depth + start * 2 * TILE_BYTES;
+                const int8_t *b1 = b0 + 16 * depth;
+                int pair = count - row > 16;
+                resume(start, held + row * PANEL);
+                for (int64_t i = 0; i < 2 * (end - start); i++)
+                    STEP(_tile_dpbssd, scratch + i * 2 * TILE_BYTES, b0 + i * TILE_BYTES,
+                         b1 + i * TILE_BYTES, pair);
+                if (end < blocks)
+                    suspend(held + row * PANEL);
+                else
+                    store_sums(pair, sums + row * PANEL);
+            }
         }
     }
     _tile_release();
@@ -149,6 +180,7 @@ AMX static inline void unpack16(const w4ax_layer *layer, int64_t panel, int64_t 
     const uint8_t *high = w4ax_scales(layer, panel, 2 * block + 1);
     for (int c = 0; c < PANEL; c++) {
         const uint8_t *from = bytes + c * BLOCK_BYTES;
+        _mm_prefetch((const char *)from + AHEAD, _MM_HINT_T0);
         __m512i a = _mm512_cvtepu8_epi16(_mm256_loadu_si256((const void *)from));
         __m512i b = _mm512_cvtepu8_epi16(_mm256_loadu_si256((const void *)(from + 32)));
         __m512i l = _mm512_load_si512(w4ax_values16[low[c]]);
@@ -207,15 +239,25 @@ AMX static void accumulate16(const w4ax_layer *layer, int64_t panel, const uint1
         }
         store_sums(pair, sums);
     } else {
-        for (int64_t block = 0; block < blocks; block++)
-            unpack16(layer, panel, block, scratch + block * UNPACKED);
-        for (int64_t row = 0; row < count; row += 32) {
-            const uint16_t *b0 = spread + (first + row) * depth, *b1 = b0 + 16 * depth;
-            int pair = count - row > 16;
-            clear();
-            for (int64_t i = 0; i < 4 * blocks; i++)
-                STEP(_tile_dpbf16ps, scratch + i * 2 * TILE, b0 + i * TILE, b1 + i * TILE, pair);
-            store_sums(pair, sums + row * PANEL);
+        enum { BLOCKS = CHUNK / UNPACKED / 2 };
+        float *held = (float *)(scratch + CHUNK / 2);
+        for (int64_t start = 0; start < blocks; start += BLOCKS) {
+            int64_t end = start + BLOCKS < blocks ? start + BLOCKS : blocks;
+            for (int64_t block = start; block < end; block++)
+                unpack16(layer, panel, block, scratch + (block - start) * UNPACKED);
+            for (int64_t row = 0; row < count; row += 32) {
+                const uint16_t *b0 = spread + (first + row) * depth + start * 4 * TILE;
+                const uint16_t *b1 = b0 + 16 * depth;
+                int pair = count - row > 16;
+                resume(start, held + row * PANEL);
+                for (int64_t i = 0; i < 4 * (end - start); i++)
+                    STEP(_tile_dpbf16ps, scratch + i * 2 * TILE, b0 + i * TILE, b1 + i * TILE,
+                         pair);
+                if (end < blocks)
+                    suspend(held + row * PANEL);
+                else
+                    store_sums(pair, sums + row * PANEL);
+            }
         }
     }
     _tile_release();

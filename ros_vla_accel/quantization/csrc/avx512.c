@@ -18,6 +18,8 @@ AVX512 static void quantize(const w4ax_layer *layer, const void *x, int type, in
     }
 }
 
+enum { AHEAD = 3 * PANEL * BLOCK_BYTES };
+
 AVX512 static inline void unpack_row(const uint8_t *bytes, const int8_t *low, const int8_t *high,
                                      __m512i *a, __m512i *b) {
     const __m512i nibble = _mm512_set1_epi8(15);
@@ -51,6 +53,8 @@ AVX512 static void one_row(const w4ax_layer *layer, int64_t panel, const int8_t 
 #pragma GCC unroll 16
             for (int c = 0; c < 16; c++) {
                 __m512i w0, w1;
+                /* The processor's own prefetch stops at every page, which is two blocks. */
+                _mm_prefetch((const char *)bytes + AHEAD + c * BLOCK_BYTES, _MM_HINT_T0);
                 unpack_row(bytes + c * BLOCK_BYTES, w4ax_values[low[c]], w4ax_values[high[c]],
                            &w0, &w1);
                 sum[c] = _mm512_dpbusd_epi32(sum[c], a0, w0);

@@ -30,8 +30,11 @@ AVX512 static inline float row_factor(const void *x, int type, int64_t row, int6
     __m512i largest = _mm512_setzero_si512(), more = largest;
     /* As integers, so that infinity and NaN, which are the largest ones, are not lost. */
     for (int64_t k = 0; k < inputs; k += 32) {
-        __m512 a = load_row(x, type, row * inputs + k, lanes(k, inputs));
-        __m512 b = load_row(x, type, row * inputs + k + 16, lanes(k + 16, inputs));
+        int whole = k + 32 <= inputs;
+        __mmask16 m0 = whole ? 0xffff : lanes(k, inputs);
+        __mmask16 m1 = whole ? 0xffff : lanes(k + 16, inputs);
+        __m512 a = load_row(x, type, row * inputs + k, m0);
+        __m512 b = load_row(x, type, row * inputs + k + 16, m1);
         largest = _mm512_max_epi32(largest, _mm512_and_si512(_mm512_castps_si512(a), magnitude));
         more = _mm512_max_epi32(more, _mm512_and_si512(_mm512_castps_si512(b), magnitude));
     }
@@ -54,8 +57,9 @@ AVX512 static inline __m512i quantize64(const void *x, int type, int64_t row, in
     if (factor == 0.0f) return _mm512_setzero_si512();
     const __m512 f = _mm512_set1_ps(factor);
     __m512i part[4];
+    int whole = k + 64 <= inputs;
     for (int i = 0; i < 4; i++) {
-        __mmask16 mask = lanes(k + 16 * i, inputs);
+        __mmask16 mask = whole ? 0xffff : lanes(k + 16 * i, inputs);
         __m512 value = load_row(x, type, row * inputs + k + 16 * i, mask);
         part[i] = _mm512_cvtps_epi32(_mm512_mul_ps(value, f));
     }
@@ -91,37 +95,71 @@ AVX512 static inline void transpose16(__m512i r[16]) {
     }
 }
 
+/* What ``finish`` needs of the 32 channels of a panel, and where their outputs begin. */
+typedef struct {
+    __m512 channel[2], bias[2];
+    __mmask16 mask[2];
+    int64_t outputs, n;
+    int biased, type;
+    void *out;
+} ending;
+
+AVX512 static inline ending end_of(const w4ax_layer *layer, int64_t panel, void *out, int type) {
+    ending e = {.outputs = layer->outputs, .n = panel * PANEL, .type = type, .out = out};
+    e.biased = layer->bias != NULL;
+    for (int i = 0; i < 2; i++) {
+        e.mask[i] = lanes(e.n + 16 * i, layer->outputs);
+        e.channel[i] = _mm512_loadu_ps(layer->channel_scale + e.n + 16 * i);
+        e.bias[i] = e.biased ? _mm512_maskz_loadu_ps(e.mask[i], layer->bias + e.n + 16 * i)
+                             : _mm512_setzero_ps();
+    }
+    return e;
+}
+
+/* Sums of one row to its outputs: int32, or float where row_scale is NULL. */
+AVX512 static inline void finish_row(const ending *e, int64_t row, __m512i sum0, __m512i sum1,
+                                     const float *row_scale) {
+    __m512 a = row_scale ? _mm512_cvtepi32_ps(sum0) : _mm512_castsi512_ps(sum0);
+    __m512 b = row_scale ? _mm512_cvtepi32_ps(sum1) : _mm512_castsi512_ps(sum1);
+    a = _mm512_mul_ps(a, e->channel[0]);
+    b = _mm512_mul_ps(b, e->channel[1]);
+    if (row_scale) {
+        __m512 scale = _mm512_set1_ps(*row_scale);
+        a = _mm512_mul_ps(a, scale);
+        b = _mm512_mul_ps(b, scale);
+    }
+    if (e->biased) {
+        a = _mm512_add_ps(a, e->bias[0]);
+        b = _mm512_add_ps(b, e->bias[1]);
+    }
+    int64_t at = row * e->outputs + e->n;
+    if (e->type == FLOAT32) {
+        _mm512_mask_storeu_ps((float *)e->out + at, e->mask[0], a);
+        _mm512_mask_storeu_ps((float *)e->out + at + 16, e->mask[1], b);
+        return;
+    }
+    /* To nearest even. The NaN of arithmetic stays one: its low bits are 0, so nothing carries. */
+    const __m512i odd = _mm512_set1_epi32(1), half = _mm512_set1_epi32(0x7fff);
+    __m512i p = _mm512_castps_si512(a), q = _mm512_castps_si512(b);
+    p = _mm512_add_epi32(
+        p, _mm512_add_epi32(half, _mm512_and_si512(_mm512_srli_epi32(p, 16), odd)));
+    q = _mm512_add_epi32(
+        q, _mm512_add_epi32(half, _mm512_and_si512(_mm512_srli_epi32(q, 16), odd)));
+    const __m512i upper = _mm512_set_epi16(
+        63, 61, 59, 57, 55, 53, 51, 49, 47, 45, 43, 41, 39, 37, 35, 33, 31, 29, 27, 25, 23, 21, 19,
+        17, 15, 13, 11, 9, 7, 5, 3, 1);
+    __mmask32 mask = (__mmask32)e->mask[1] << 16 | e->mask[0];
+    _mm512_mask_storeu_epi16((uint16_t *)e->out + at, mask, _mm512_permutex2var_epi16(p, upper, q));
+}
+
 AVX512 static inline void finish512(const w4ax_layer *layer, int64_t panel, int64_t first,
                                     int64_t count, const void *sums, const float *row_scale,
                                     void *out, int type) {
-    const __m512i odd = _mm512_set1_epi32(1), half = _mm512_set1_epi32(0x7fff);
-    for (int part = 0; part < PANEL; part += 16) {
-        int64_t n = panel * PANEL + part;
-        __mmask16 mask = lanes(n, layer->outputs);
-        __m512 channel = _mm512_loadu_ps(layer->channel_scale + n);
-        __m512 bias = layer->bias ? _mm512_maskz_loadu_ps(mask, layer->bias + n)
-                                  : _mm512_setzero_ps();
-        for (int64_t r = 0; r < count; r++) {
-            const int32_t *from = (const int32_t *)sums + r * PANEL + part;
-            __m512i sum = _mm512_loadu_si512(from);
-            __m512 value = row_scale ? _mm512_cvtepi32_ps(sum) : _mm512_castsi512_ps(sum);
-            value = _mm512_mul_ps(value, channel);
-            if (row_scale) value = _mm512_mul_ps(value, _mm512_set1_ps(row_scale[r]));
-            if (layer->bias) value = _mm512_add_ps(value, bias);
-            int64_t at = (first + r) * layer->outputs + n;
-            if (type == FLOAT32) {
-                _mm512_mask_storeu_ps((float *)out + at, mask, value);
-                continue;
-            }
-            __m512i bits = _mm512_castps_si512(value);
-            __m512i low = _mm512_and_si512(_mm512_srli_epi32(bits, 16), odd);
-            __m512i rounded = _mm512_add_epi32(bits, _mm512_add_epi32(half, low));
-            __mmask16 nan = _mm512_cmp_ps_mask(value, value, _CMP_UNORD_Q);
-            rounded = _mm512_mask_mov_epi32(rounded, nan, _mm512_set1_epi32(0x7fc00000));
-            _mm256_mask_storeu_epi16((uint16_t *)out + at, mask,
-                                     _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16)));
-        }
-    }
+    ending e = end_of(layer, panel, out, type);
+    const int32_t *from = sums;
+    for (int64_t r = 0; r < count; r++, from += PANEL)
+        finish_row(&e, first + r, _mm512_loadu_si512(from), _mm512_loadu_si512(from + 16),
+                   row_scale ? row_scale + r : NULL);
 }
 
 #endif

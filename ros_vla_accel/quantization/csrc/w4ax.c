@@ -247,6 +247,8 @@ EXPORT int w4ax_linear(const w4ax_layer *layer, const void *x, void *out, int64_
     region r = {.prepare = prepare_item, .item = product_item, .context = &j};
     r.preparations = padded / 16;
     r.items = w4ax_panels(layer) * ((rows + j.row_block - 1) / j.row_block);
-    r.scratch = (size_t)(j.row_block * PANEL * 4) + (size_t)(depth * PANEL) * element;
+    size_t unpacked = (size_t)(depth * PANEL) * element;
+    if (unpacked < W4AX_SCRATCH) unpacked = W4AX_SCRATCH;
+    r.scratch = (size_t)(j.row_block * PANEL * 4) + unpacked;
     return run(&r, threads);
 }

@@ -23,6 +23,7 @@
 
 enum { PANEL = 32, BLOCK = 128, BLOCK_BYTES = 64 };
 enum { PATH_PLAIN = 0, PATH_AVX2 = 1, PATH_AVX512 = 2, PATH_AMX = 3, PATHS = 4 };
+enum { W4AX_SCRATCH = 24576 + 288 * 32 * 4 }; /* a chunk and suspended sums, see amx.c */
 enum { FLOAT32 = 0, BFLOAT16 = 1 };
 
 typedef struct {
@@ -65,7 +66,8 @@ typedef void (*w4ax_finish)(const w4ax_layer *, int64_t panel, int64_t first, in
  *
  * quantize: rows first..first+count (count <= 16, first a multiple of 16) of x to n-bit integers,
  * and each row's scale (NaN when the row holds one; its integers are then 0).
- * accumulate: sums[row][32] of one panel, for rows first..first+count. scratch: 32 x K bytes. */
+ * accumulate: sums[row][32] of one panel, for rows first..first+count. scratch:
+ * 32 x K elements, and at least W4AX_SCRATCH bytes. */
 typedef struct {
     void (*quantize)(const w4ax_layer *, const void *x, int type, int64_t first, int64_t count,
                      int limit, int8_t *quantized, float *scale);
