@@ -15,7 +15,7 @@
 
 enum { TILE_ROWS = 16, TILE_BYTES = 1024, ROW_BYTES = 64 };
 enum { AHEAD = 3 * PANEL * BLOCK_BYTES }; /* bytes of weights that are fetched ahead of use */
-enum { CHUNK = 24576 };                   /* bytes of unpacked weights that stay in the L1 cache */
+enum { CHUNK = 16384 };                   /* bytes of unpacked weights that stay in the L1 cache */
 
 AMX static inline void configure(void) {
     _Alignas(64) uint8_t config[64] = {1};
