@@ -127,11 +127,28 @@ def _policy() -> list[Finding]:
             "policy",
             "activation widths",
             "note",
-            "16 bits only: the reference policy has no quantized layers yet, so the commanded "
-            "2, 4 and 8 bits run at full precision",
+            "16 bits only by default; the policy argument `quantize: w4ax` runs the reference "
+            "policy at the commanded 2, 4, 8 or 16",
         ),
+        *_kernels(),
         ("policy", "engine", "ok", "torch"),
     ]
+
+
+def _kernels() -> list[Finding]:
+    from ros_vla_accel.quantization import kernels, native
+
+    loaded = native.library()
+    if loaded is None:
+        return [("policy", "INT4 kernels", "note", f"torch's own, slower: {native.why_missing()}")]
+    table = kernels.table("cpu")
+    used = [
+        f"{bits} bits: {' then '.join(kernel.name for _, kernel in table[bits])}"
+        for bits in (8, 16)
+    ]
+    why = {kernel.fallback for bits in (8, 16) for _, kernel in table[bits]} - {""}
+    text = "; ".join([f"compiled for {', '.join(loaded.paths)}", *used, *sorted(why)])
+    return [("policy", "INT4 kernels", "note" if why else "ok", text)]
 
 
 def _simulator() -> list[Finding]:

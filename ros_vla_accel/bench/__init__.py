@@ -6,6 +6,8 @@ import importlib
 import sys
 
 BENCHMARKS = {
+    "kernels": "INT4 linear layers against BF16 and FP32, per shape and rows",
+    "memory": "a 7B decoder in INT4: peak memory, and time against BF16",
     "policy": "time and memory of one inference of the reference policy, and of a large one",
     "replay": "speed and memory of replay, size and time of its report",
     "ros": "messages between two processes: joint states and two cameras",

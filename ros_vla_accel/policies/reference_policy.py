@@ -17,6 +17,8 @@ from ros_vla_accel.policies.checkpoint import Manifest, load_checkpoint
 from ros_vla_accel.policies.config import RANDOM_SIZES
 from ros_vla_accel.policies.model import ReferenceVLA
 from ros_vla_accel.policies.objectives import check_steps
+from ros_vla_accel.policies.quantized import quantize_reference
+from ros_vla_accel.quantization import WIDTHS, ActivationBits
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +64,8 @@ class ReferencePolicy:
     unchanged when None. source: what the chunks say about where they were made. size: instead of
     a checkpoint, a network of ``config.RANDOM_SIZES`` with random weights, the same on every
     machine with the same torch: for time and memory only.
+    quantize: "w4ax" packs the weights to INT4 and runs each batch at the widest activations that
+    it asks for; the checkpoint's hash stays that of its source.
     """
 
     def __init__(
@@ -73,7 +77,10 @@ class ReferencePolicy:
         threads: int | None = None,
         source: str = "edge",
         size: str | None = None,
+        quantize: str | None = None,
     ) -> None:
+        if quantize not in (None, "w4ax"):
+            raise ValueError(f"quantize '{quantize}' is unknown; set it to w4ax or leave it out")
         if dtype not in DTYPES:
             raise ValueError(f"dtype '{dtype}' is unknown; choose from {sorted(DTYPES)}")
         if device.startswith("cuda") and not torch.cuda.is_available():
@@ -94,6 +101,11 @@ class ReferencePolicy:
         self.device, self.dtype, self.source = torch.device(device), DTYPES[dtype], source
         self.model = model.to(self.device, self.dtype)
         self.spec = self.manifest.spec
+        # At its only width an unquantized model reads no latch: one that nothing is attached to.
+        self._latch = ActivationBits()
+        if quantize:
+            self._latch = quantize_reference(self.model)
+            self.spec = replace(self.spec, widths=WIDTHS)
         self._tokenize = self.manifest.tokenizer()
         low, high = self.manifest.normalization.bounds()
         self._bounds = (
@@ -111,7 +123,8 @@ class ReferencePolicy:
         """
         if cut not in self.spec.stages[:-1]:
             raise ValueError(f"cut '{cut}' is unknown; choose from {self.spec.stages[:-1]}")
-        with torch.inference_mode():
+        # No request, no width: features are for any that follows.
+        with torch.inference_mode(), self._latch.inference(16):
             tensors = self._see([observation])
             if cut == "backbone":
                 tensors = {"context": self._understand(tensors)}
@@ -126,7 +139,8 @@ class ReferencePolicy:
         """
         if not requests:
             return []
-        with torch.inference_mode():
+        width = max(self._width(request.activation_bits) for request in requests)
+        with torch.inference_mode(), self._latch.inference(width):
             timings: dict[str, float] = {}
             start = self._now()
             contexts = self._contexts(requests, timings)
@@ -145,7 +159,7 @@ class ReferencePolicy:
                 request_id=request.request_id,
                 episode_id=request.episode_id,
                 source=self.source,
-                activation_bits=self._width(request.activation_bits),
+                activation_bits=width,
                 timings_s=dict(timings),
             )
             for i, request in enumerate(requests)
@@ -278,6 +292,7 @@ def reference(
     threads: int | None = None,
     source: str = "edge",
     size: str | None = None,
+    quantize: str | None = None,
 ) -> ReferencePolicy:
     """Factory of the reference policy, ``ros_vla_accel.policies:reference``."""
-    return ReferencePolicy(checkpoint, steps, device, dtype, threads, source, size)
+    return ReferencePolicy(checkpoint, steps, device, dtype, threads, source, size, quantize)

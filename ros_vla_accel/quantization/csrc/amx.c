@@ -1,0 +1,267 @@
+/* AMX: tiles of 16 channels x 64 inputs against tiles of 64 inputs x 16 rows.
+ *
+ * Weights are the left operand, so that a tile row is one channel and has one group scale: a
+ * look-up of 64 nibbles in the table of its scale is the whole unpacking. Up to 32 rows, blocks
+ * are unpacked just ahead of their use and the sums stay in tiles; above, inputs come in chunks
+ * whose weights stay in the first-level cache for all rows. */
+#include "rows512.h"
+
+#if W4AX_X86
+#include <string.h>
+
+#define AMX \
+    __attribute__((target( \
+        "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,avx512bf16,amx-tile,amx-int8,amx-bf16")))
+
+enum { TILE_ROWS = 16, TILE_BYTES = 1024, ROW_BYTES = 64 };
+enum { AHEAD = 3 * PANEL * BLOCK_BYTES }; /* bytes of weights that are fetched ahead of use */
+enum { CHUNK = 16384 };                   /* bytes of unpacked weights that stay in the L1 cache */
+
+AMX static inline void configure(void) {
+    _Alignas(64) uint8_t config[64] = {1};
+    uint16_t *row_bytes = (uint16_t *)(config + 16);
+    for (int tile = 0; tile < 8; tile++) {
+        row_bytes[tile] = ROW_BYTES;
+        config[48 + tile] = TILE_ROWS;
+    }
+    _tile_loadconfig(config);
+}
+
+/* Sums (16 channels x 16 rows) of the four accumulators to sums[row][32]. */
+AMX static inline void store_sums(int pair, void *sums) {
+    _Alignas(64) int32_t held[4][16][16];
+    _tile_stored(0, held[0], 64);
+    _tile_stored(2, held[2], 64);
+    if (pair) {
+        _tile_stored(1, held[1], 64);
+        _tile_stored(3, held[3], 64);
+    }
+    for (int tile = 0; tile < 4; tile += pair ? 1 : 2) {
+        __m512i r[16];
+        for (int i = 0; i < 16; i++) r[i] = _mm512_load_si512(held[tile][i]);
+        transpose16(r);
+        int32_t *to = (int32_t *)sums + (tile & 1) * 16 * PANEL + (tile >> 1) * 16;
+        for (int i = 0; i < 16; i++) _mm512_storeu_si512(to + i * PANEL, r[i]);
+    }
+}
+
+AMX static inline void clear(void) {
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+}
+
+/* The four accumulators between two chunks of inputs: 4 KB at ``held`` for 32 rows. */
+AMX static inline void suspend(void *held) {
+    _tile_stored(0, held, 64);
+    _tile_stored(1, (char *)held + TILE_BYTES, 64);
+    _tile_stored(2, (char *)held + 2 * TILE_BYTES, 64);
+    _tile_stored(3, (char *)held + 3 * TILE_BYTES, 64);
+}
+
+AMX static inline void resume(int64_t start, const void *held) {
+    if (!start) {
+        clear();
+        return;
+    }
+    _tile_loadd(0, held, 64);
+    _tile_loadd(1, (const char *)held + TILE_BYTES, 64);
+    _tile_loadd(2, (const char *)held + 2 * TILE_BYTES, 64);
+    _tile_loadd(3, (const char *)held + 3 * TILE_BYTES, 64);
+}
+
+/* Channels 0..15 and 16..31 at a, rows 0..15 at b0, 16..31 at b1. */
+#define STEP(multiply, a, b0, b1, pair) \
+    do { \
+        _tile_loadd(4, (a), ROW_BYTES); \
+        _tile_loadd(6, (b0), ROW_BYTES); \
+        _tile_loadd(5, (const int8_t *)(a) + TILE_BYTES, ROW_BYTES); \
+        multiply(0, 4, 6); \
+        multiply(2, 5, 6); \
+        if (pair) { \
+            _tile_loadd(7, (b1), ROW_BYTES); \
+            multiply(1, 4, 7); \
+            multiply(3, 5, 7); \
+        } \
+    } while (0)
+
+/* One block to [half][32 channels][64 inputs] int8. */
+AMX static inline void unpack(const w4ax_layer *layer, int64_t panel, int64_t block, int8_t *to) {
+    const uint8_t *bytes = w4ax_block(layer, panel, block);
+    const uint8_t *low = w4ax_scales(layer, panel, 2 * block);
+    const uint8_t *high = w4ax_scales(layer, panel, 2 * block + 1);
+    for (int c = 0; c < PANEL; c++) {
+        _mm_prefetch((const char *)bytes + AHEAD + c * BLOCK_BYTES, _MM_HINT_T0);
+        __m512i w = _mm512_loadu_si512(bytes + c * BLOCK_BYTES);
+        __m512i a = _mm512_permutexvar_epi8(w, _mm512_load_si512(w4ax_values[low[c]]));
+        __m512i b = _mm512_permutexvar_epi8(_mm512_srli_epi16(w, 4),
+                                            _mm512_load_si512(w4ax_values[high[c]]));
+        _mm512_store_si512(to + c * 64, a);
+        _mm512_store_si512(to + 2 * TILE_BYTES + c * 64, b);
+    }
+}
+
+/* quantized[row / 16][k / 64][16 groups of 4 inputs][16 rows][4]. */
+AMX static void quantize(const w4ax_layer *layer, const void *x, int type, int64_t first,
+                         int64_t count, int limit, int8_t *quantized, float *scale) {
+    int64_t inputs = layer->inputs, depth = w4ax_blocks(layer) * BLOCK;
+    float factor[16] = {0};
+    for (int64_t i = 0; i < count; i++)
+        factor[i] = row_factor(x, type, first + i, inputs, limit, scale + first + i);
+    for (int64_t k = 0; k < depth; k += 64) {
+        __m512i r[16];
+        for (int i = 0; i < 16; i++)
+            r[i] = i < count ? quantize64(x, type, first + i, inputs, k, factor[i])
+                             : _mm512_setzero_si512();
+        transpose16(r);
+        int8_t *to = quantized + first * depth + k * 16;
+        for (int i = 0; i < 16; i++) _mm512_storeu_si512(to + i * 64, r[i]);
+    }
+}
+
+AMX static void accumulate(const w4ax_layer *layer, int64_t panel, const int8_t *quantized,
+                           int64_t first, int64_t count, int32_t *sums, int8_t *scratch) {
+    int64_t blocks = w4ax_blocks(layer), depth = blocks * BLOCK;
+    enum { UNPACKED = PANEL * BLOCK };
+    configure();
+    if (count <= 32) {
+        const int8_t *b0 = quantized + first * depth, *b1 = b0 + 16 * depth;
+        int pair = count > 16;
+        clear();
+        unpack(layer, panel, 0, scratch);
+        for (int64_t block = 0; block < blocks; block++) {
+            const int8_t *a = scratch + (block & 1) * UNPACKED;
+            if (block + 1 < blocks)
+                unpack(layer, panel, block + 1, scratch + (~block & 1) * UNPACKED);
+            for (int half = 0; half < 2; half++, b0 += TILE_BYTES, b1 += TILE_BYTES)
+                STEP(_tile_dpbssd, a + half * 2 * TILE_BYTES, b0, b1, pair);
+        }
+        store_sums(pair, sums);
+    } else {
+        enum { BLOCKS = CHUNK / UNPACKED };
+        int32_t *held = (int32_t *)(scratch + CHUNK);
+        for (int64_t start = 0; start < blocks; start += BLOCKS) {
+            int64_t end = start + BLOCKS < blocks ? start + BLOCKS : blocks;
+            for (int64_t block = start; block < end; block++)
+                unpack(layer, panel, block, scratch + (block - start) * UNPACKED);
+            for (int64_t row = 0; row < count; row += 32) {
+                const int8_t *b0 = quantized + (first + row) * depth + start * 2 * TILE_BYTES;
+                const int8_t *b1 = b0 + 16 * depth;
+                int pair = count - row > 16;
+                resume(start, held + row * PANEL);
+                for (int64_t i = 0; i < 2 * (end - start); i++)
+                    STEP(_tile_dpbssd, scratch + i * 2 * TILE_BYTES, b0 + i * TILE_BYTES,
+                         b1 + i * TILE_BYTES, pair);
+                if (end < blocks)
+                    suspend(held + row * PANEL);
+                else
+                    store_sums(pair, sums + row * PANEL);
+            }
+        }
+    }
+    _tile_release();
+}
+
+AMX static void finish(const w4ax_layer *layer, int64_t panel, int64_t first, int64_t count,
+                          const void *sums, const float *row_scale, void *out, int type) {
+    finish512(layer, panel, first, count, sums, row_scale, out, type);
+}
+
+const w4ax_path w4ax_amx = {quantize, accumulate, finish};
+
+/* ---- width 16 */
+
+/* One block to [quarter][32 channels][32 inputs] BF16. */
+AMX static inline void unpack16(const w4ax_layer *layer, int64_t panel, int64_t block,
+                                uint16_t *to) {
+    const uint8_t *bytes = w4ax_block(layer, panel, block);
+    const uint8_t *low = w4ax_scales(layer, panel, 2 * block);
+    const uint8_t *high = w4ax_scales(layer, panel, 2 * block + 1);
+    for (int c = 0; c < PANEL; c++) {
+        const uint8_t *from = bytes + c * BLOCK_BYTES;
+        _mm_prefetch((const char *)from + AHEAD, _MM_HINT_T0);
+        __m512i a = _mm512_cvtepu8_epi16(_mm256_loadu_si256((const void *)from));
+        __m512i b = _mm512_cvtepu8_epi16(_mm256_loadu_si256((const void *)(from + 32)));
+        __m512i l = _mm512_load_si512(w4ax_values16[low[c]]);
+        __m512i h = _mm512_load_si512(w4ax_values16[high[c]]);
+        uint16_t *row = to + c * 32;
+        _mm512_store_si512(row, _mm512_permutexvar_epi16(a, l));
+        _mm512_store_si512(row + TILE_BYTES, _mm512_permutexvar_epi16(b, l));
+        a = _mm512_srli_epi16(a, 4);
+        b = _mm512_srli_epi16(b, 4);
+        _mm512_store_si512(row + 2 * TILE_BYTES, _mm512_permutexvar_epi16(a, h));
+        _mm512_store_si512(row + 3 * TILE_BYTES, _mm512_permutexvar_epi16(b, h));
+    }
+}
+
+AMX static inline __m512i bf16x32(const void *x, int type, int64_t index, int64_t left) {
+    if (type == BFLOAT16) {
+        __mmask32 mask = left >= 32 ? ~0u : left <= 0 ? 0 : (1u << left) - 1;
+        return _mm512_maskz_loadu_epi16(mask, (const uint16_t *)x + index);
+    }
+    __m512 a = load_row(x, type, index, lanes(0, left));
+    __m512 b = load_row(x, type, index + 16, lanes(16, left));
+    return (__m512i)_mm512_cvtne2ps_pbh(b, a);
+}
+
+/* spread[row / 16][k / 32][16 pairs of inputs][16 rows][2]. */
+AMX static void spread_rows(const w4ax_layer *layer, const void *x, int type, int64_t first,
+                            int64_t count, uint16_t *spread) {
+    int64_t inputs = layer->inputs, depth = w4ax_blocks(layer) * BLOCK;
+    for (int64_t k = 0; k < depth; k += 32) {
+        __m512i r[16];
+        for (int i = 0; i < 16; i++)
+            r[i] = i < count ? bf16x32(x, type, (first + i) * inputs + k, inputs - k)
+                             : _mm512_setzero_si512();
+        transpose16(r);
+        uint16_t *to = spread + first * depth + k * 16;
+        for (int i = 0; i < 16; i++) _mm512_storeu_si512(to + i * 32, r[i]);
+    }
+}
+
+AMX static void accumulate16(const w4ax_layer *layer, int64_t panel, const uint16_t *spread,
+                             int64_t first, int64_t count, float *sums, uint16_t *scratch) {
+    int64_t blocks = w4ax_blocks(layer), depth = blocks * BLOCK;
+    enum { UNPACKED = PANEL * BLOCK, TILE = TILE_BYTES / 2 };
+    configure();
+    if (count <= 32) {
+        const uint16_t *b0 = spread + first * depth, *b1 = b0 + 16 * depth;
+        int pair = count > 16;
+        clear();
+        unpack16(layer, panel, 0, scratch);
+        for (int64_t block = 0; block < blocks; block++) {
+            const uint16_t *a = scratch + (block & 1) * UNPACKED;
+            if (block + 1 < blocks)
+                unpack16(layer, panel, block + 1, scratch + (~block & 1) * UNPACKED);
+            for (int quarter = 0; quarter < 4; quarter++, b0 += TILE, b1 += TILE)
+                STEP(_tile_dpbf16ps, a + quarter * 2 * TILE, b0, b1, pair);
+        }
+        store_sums(pair, sums);
+    } else {
+        enum { BLOCKS = CHUNK / UNPACKED / 2 };
+        float *held = (float *)(scratch + CHUNK / 2);
+        for (int64_t start = 0; start < blocks; start += BLOCKS) {
+            int64_t end = start + BLOCKS < blocks ? start + BLOCKS : blocks;
+            for (int64_t block = start; block < end; block++)
+                unpack16(layer, panel, block, scratch + (block - start) * UNPACKED);
+            for (int64_t row = 0; row < count; row += 32) {
+                const uint16_t *b0 = spread + (first + row) * depth + start * 4 * TILE;
+                const uint16_t *b1 = b0 + 16 * depth;
+                int pair = count - row > 16;
+                resume(start, held + row * PANEL);
+                for (int64_t i = 0; i < 4 * (end - start); i++)
+                    STEP(_tile_dpbf16ps, scratch + i * 2 * TILE, b0 + i * TILE, b1 + i * TILE,
+                         pair);
+                if (end < blocks)
+                    suspend(held + row * PANEL);
+                else
+                    store_sums(pair, sums + row * PANEL);
+            }
+        }
+    }
+    _tile_release();
+}
+
+const w4ax_path16 w4ax_amx16 = {spread_rows, accumulate16, finish};
+#endif

@@ -1,0 +1,139 @@
+/* AVX-512 with VNNI: signed weights against activations that 128 makes unsigned. The 128 comes
+ * back out as 128 times the sum of the channel's weights, which is known. */
+#include "rows512.h"
+
+#if W4AX_X86
+
+/* quantized[row][k], unsigned: integer + 128. */
+AVX512 static void quantize(const w4ax_layer *layer, const void *x, int type, int64_t first,
+                            int64_t count, int limit, int8_t *quantized, float *scale) {
+    int64_t inputs = layer->inputs, depth = w4ax_blocks(layer) * BLOCK;
+    const __m512i offset = _mm512_set1_epi8((char)128);
+    for (int64_t r = first; r < first + count; r++) {
+        float factor = row_factor(x, type, r, inputs, limit, scale + r);
+        for (int64_t k = 0; k < depth; k += 64) {
+            __m512i row = quantize64(x, type, r, inputs, k, factor);
+            _mm512_storeu_si512(quantized + r * depth + k, _mm512_xor_si512(row, offset));
+        }
+    }
+}
+
+enum { AHEAD = 3 * PANEL * BLOCK_BYTES };
+
+AVX512 static inline void unpack_row(const uint8_t *bytes, const int8_t *low, const int8_t *high,
+                                     __m512i *a, __m512i *b) {
+    const __m512i nibble = _mm512_set1_epi8(15);
+    __m512i w = _mm512_loadu_si512(bytes);
+    *a = _mm512_shuffle_epi8(_mm512_load_si512(low), _mm512_and_si512(w, nibble));
+    *b = _mm512_shuffle_epi8(_mm512_load_si512(high),
+                             _mm512_and_si512(_mm512_srli_epi16(w, 4), nibble));
+}
+
+/* Sums of the lanes of 16 vectors, as one vector. */
+AVX512 static inline __m512i reduce16(__m512i r[16]) {
+    transpose16(r);
+    for (int step = 8; step; step /= 2)
+        for (int i = 0; i < step; i++) r[i] = _mm512_add_epi32(r[i], r[i + step]);
+    return r[0];
+}
+
+/* One row: nibbles never leave the registers. */
+AVX512 static void one_row(const w4ax_layer *layer, int64_t panel, const int8_t *a,
+                           int32_t *sums) {
+    int64_t blocks = w4ax_blocks(layer);
+    for (int c0 = 0; c0 < PANEL; c0 += 16) {
+        __m512i sum[16];
+        for (int c = 0; c < 16; c++) sum[c] = _mm512_setzero_si512();
+        for (int64_t block = 0; block < blocks; block++) {
+            const uint8_t *bytes = w4ax_block(layer, panel, block) + c0 * BLOCK_BYTES;
+            const uint8_t *low = w4ax_scales(layer, panel, 2 * block) + c0;
+            const uint8_t *high = w4ax_scales(layer, panel, 2 * block + 1) + c0;
+            __m512i a0 = _mm512_loadu_si512(a + block * BLOCK);
+            __m512i a1 = _mm512_loadu_si512(a + block * BLOCK + 64);
+#pragma GCC unroll 16
+            for (int c = 0; c < 16; c++) {
+                __m512i w0, w1;
+                /* The processor's own prefetch stops at every page, which is two blocks. */
+                _mm_prefetch((const char *)bytes + AHEAD + c * BLOCK_BYTES, _MM_HINT_T0);
+                unpack_row(bytes + c * BLOCK_BYTES, w4ax_values[low[c]], w4ax_values[high[c]],
+                           &w0, &w1);
+                sum[c] = _mm512_dpbusd_epi32(sum[c], a0, w0);
+                sum[c] = _mm512_dpbusd_epi32(sum[c], a1, w1);
+            }
+        }
+        _mm512_storeu_si512(sums + c0, reduce16(sum));
+    }
+}
+
+/* ``rows`` (a constant, at most 4) rows against 4 channels of an unpacked panel. */
+AVX512 static inline __attribute__((always_inline)) void tile(const int8_t *a, int64_t depth,
+                                                              const int8_t *w, int rows,
+                                                              __m512i sum[16]) {
+    for (int r = 0; r < rows; r++)
+        for (int c = 0; c < 4; c++) sum[4 * r + c] = _mm512_setzero_si512();
+    for (int64_t k = 0; k < depth; k += 64) {
+        __m512i weight[4];
+#pragma GCC unroll 4
+        for (int c = 0; c < 4; c++) weight[c] = _mm512_load_si512(w + c * depth + k);
+#pragma GCC unroll 4
+        for (int r = 0; r < rows; r++) {
+            __m512i row = _mm512_loadu_si512(a + r * depth + k);
+#pragma GCC unroll 4
+            for (int c = 0; c < 4; c++)
+                sum[4 * r + c] = _mm512_dpbusd_epi32(sum[4 * r + c], row, weight[c]);
+        }
+    }
+}
+
+AVX512 static void accumulate(const w4ax_layer *layer, int64_t panel, const int8_t *quantized,
+                              int64_t first, int64_t count, int32_t *sums, int8_t *scratch) {
+    int64_t blocks = w4ax_blocks(layer), depth = blocks * BLOCK;
+    const int32_t *row_sum = layer->row_sum + panel * PANEL;
+    if (count == 1) {
+        one_row(layer, panel, quantized + first * depth, sums);
+    } else {
+        for (int64_t block = 0; block < blocks; block++) {
+            const uint8_t *low = w4ax_scales(layer, panel, 2 * block);
+            const uint8_t *high = w4ax_scales(layer, panel, 2 * block + 1);
+            for (int c = 0; c < PANEL; c++) {
+                __m512i w0, w1;
+                unpack_row(w4ax_block(layer, panel, block) + c * BLOCK_BYTES,
+                           w4ax_values[low[c]], w4ax_values[high[c]], &w0, &w1);
+                _mm512_store_si512(scratch + c * depth + block * BLOCK, w0);
+                _mm512_store_si512(scratch + c * depth + block * BLOCK + 64, w1);
+            }
+        }
+        for (int64_t row = 0; row < count; row += 4) {
+            const int8_t *a = quantized + (first + row) * depth;
+            int rows = count - row < 4 ? (int)(count - row) : 4;
+            for (int c = 0; c < PANEL; c += 4) {
+                __m512i sum[16];
+                const int8_t *w = scratch + c * depth;
+                switch (rows) {
+                case 4: tile(a, depth, w, 4, sum); break;
+                case 3: tile(a, depth, w, 3, sum); break;
+                case 2: tile(a, depth, w, 2, sum); break;
+                default: tile(a, depth, w, 1, sum);
+                }
+                for (int r = rows; r < 4; r++)
+                    for (int i = 0; i < 4; i++) sum[4 * r + i] = _mm512_setzero_si512();
+                _Alignas(64) int32_t total[16];
+                _mm512_store_si512(total, reduce16(sum));
+                for (int r = 0; r < rows; r++)
+                    for (int i = 0; i < 4; i++) sums[(row + r) * PANEL + c + i] = total[4 * r + i];
+            }
+        }
+    }
+    for (int64_t r = 0; r < count; r++)
+        for (int c = 0; c < PANEL; c++)
+            sums[r * PANEL + c] =
+                (int32_t)((uint32_t)sums[r * PANEL + c] - 128u * (uint32_t)row_sum[c]);
+}
+
+AVX512 static void finish(const w4ax_layer *layer, int64_t panel, int64_t first, int64_t count,
+                          const void *sums, const float *row_scale, void *out, int type) {
+    finish512(layer, panel, first, count, sums, row_scale, out, type);
+}
+
+const w4ax_path w4ax_avx512 = {quantize, accumulate, finish};
+#endif
