@@ -32,6 +32,7 @@ _EXTRAS = {
     "metaworld": "sim",
     "pinocchio": "fk",
     "matplotlib": "train",
+    "pyarrow": "train",
     "plotly": "report",
     "foxglove": "view",
 }

@@ -24,7 +24,7 @@ _PACKAGES = {
     "standalone": ("cyclonedds",),
     "sim": ("mujoco", "metaworld"),
     "fk": ("pin",),
-    "train": ("matplotlib",),
+    "train": ("matplotlib", "pyarrow"),
     "report": ("plotly",),
     "view": ("foxglove-sdk",),
 }

@@ -118,5 +118,9 @@ def augment(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def load_episodes(folder: Path) -> list[Episode]:
     """All episodes of a folder, in a fixed order."""
-    paths = sorted(p for p in folder.glob("*.npz") if not p.name.endswith(".partial.npz"))
-    return [Episode.load(path) for path in paths]
+    return [Episode.load(path) for path in episode_paths(folder)]
+
+
+def episode_paths(folder: Path) -> list[Path]:
+    """The finished episodes of a folder, in a fixed order."""
+    return sorted(p for p in folder.glob("*.npz") if not p.name.endswith(".partial.npz"))

@@ -149,6 +149,15 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="ros-vla-accel train", description=__doc__)
     parser.add_argument("--run", type=Path, required=True, help="folder of the run; resumes it")
     parser.add_argument("--export", type=Path, help="where to put the final checkpoint as well")
+    parser.add_argument(
+        "--save-dataset",
+        type=Path,
+        metavar="DIR",
+        help="where to put the run's episodes as a LeRobot v3.0 data set, in the end",
+    )
+    parser.add_argument(
+        "--no-train", action="store_true", help="only --save-dataset, of the episodes so far"
+    )
     parser.add_argument("--tasks", nargs="+", help="all by default")
     parser.add_argument("--objective", choices=OBJECTIVES)
     parser.add_argument("--quick", action="store_true", help="tiny run, to see that it works")
@@ -180,13 +189,24 @@ def main(argv: list[str] | None = None) -> int:
         check_page(page)
     except ValueError as error:
         parser.error(str(error))
+    if args.no_train and (args.save_dataset is None or args.export or _given(args)):
+        parser.error("--no-train goes with --save-dataset, and with no setting of a training")
     try:
-        checkpoint = run(config, args.run, args.export)
-        finish(config, args.run, checkpoint, episodes, page)
-    except ValueError as error:
+        if args.save_dataset is not None:
+            # Here, since it needs pyarrow, and before training, so as not to fail hours later.
+            from ros_vla_accel.experiments.lerobot_dataset import check_destination, write_lerobot
+
+            check_destination(args.save_dataset)
+        if not args.no_train:
+            checkpoint = run(config, args.run, args.export)
+            finish(config, args.run, checkpoint, episodes, page)
+            log.info("checkpoint: %s", checkpoint)
+        if args.save_dataset is not None:
+            write_lerobot(args.run / "episodes", args.save_dataset)
+            log.info("data set: %s", args.save_dataset)
+    except (ValueError, FileExistsError) as error:
         print(f"ros-vla-accel train: {error}", file=sys.stderr)
         return 1
-    log.info("checkpoint: %s", checkpoint)
     return 0
 
 
