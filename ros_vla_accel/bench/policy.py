@@ -130,21 +130,25 @@ def _same(
 
 def show(result: Result) -> None:
     """Prints one line per size, number format, threads and batch."""
-    table = Table(title="bench policy", caption="ms: p50 / p95, median of the runs")
-    for column in ("size", "dtype", "threads", "batch", *STAGES, "weights MB", "peak MB"):
+    table = Table(
+        title="bench policy",
+        caption="ms: median, of the total p50 / p95; large has random weights",
+        box=None,  # all of it fits into 80 columns
+        padding=(0, 1, 0, 0),
+    )
+    for column in ("size", "dtype", "threads", "batch", *STAGES, "weights\nMB", "peak\nMB"):
         table.add_column(column, justify="left" if column in ("size", "dtype") else "right")
     keys = ("size", "dtype", "threads", "batch")
     for key in dict.fromkeys(tuple(row[k] for k in keys) for row in result.rows):
         same = _same(result.rows, *key)
 
-        def median(name: str, rows: list[dict[str, Any]] = same) -> float:
-            return float(np.median([row[name] for row in rows]))
+        def median(name: str, rows: list[dict[str, Any]] = same) -> str:
+            return f"{np.median([row[name] for row in rows]):.3g}"
 
-        label = f"{key[0]} ({same[0]['parameters_m']:.0f} M"
-        label += ", random weights)" if same[0]["random_weights"] else ")"
-        times = (f"{median(f'{s}_ms_p50'):.3g} / {median(f'{s}_ms_p95'):.3g}" for s in STAGES)
-        memory = (f"{median(name):.0f}" for name in ("weights_mb", "peak_mb"))
-        table.add_row(label, *(str(k) for k in key[1:]), *times, *memory)
+        stages = (median(f"{stage}_ms_p50") for stage in STAGES[:-1])
+        total = f"{median('total_ms_p50')} / {median('total_ms_p95')}"
+        memory = (median(name) for name in ("weights_mb", "peak_mb"))
+        table.add_row(*(str(k) for k in key), *stages, total, *memory)
     Console().print(table)
 
 
