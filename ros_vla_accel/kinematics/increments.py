@@ -106,9 +106,13 @@ class IncrementSource:
             return Increment(
                 self._due_ns, after - before, rotation_vector(turned @ turned_before.T)
             )
-        moved = after - before
-        wrist = max(min(3, len(moved)), len(moved) - 3)
-        return Increment(self._due_ns, _three(moved[:wrist]), _three(moved[wrist:]))
+        return Increment(self._due_ns, *joint_increment(after - before))
+
+
+def joint_increment(moved: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Joint motion (n,), wrist last, in place of translation and rotation: (3,) and (3,)."""
+    wrist = max(min(3, len(moved)), len(moved) - 3)
+    return _three(moved[:wrist]), _three(moved[wrist:])
 
 
 def _three(values: FloatArray) -> FloatArray:

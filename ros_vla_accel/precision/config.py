@@ -20,7 +20,8 @@ class PrecisionConfig:
     theta_fp: above this sensitivity, full precision. table: Phi as (largest sensitivity, bits),
     rising, for what lies at or below theta_fp; beyond its last entry 16 bits. fall_steps: K,
     control periods that must ask for fewer bits in a row. period_s: control period; stale_s:
-    oldest motion that may lower the width. calibrated: whether a calibration made these numbers.
+    oldest motion that may lower the width. look_ahead: coming rows of the plan that may raise the
+    width; 0 for none. calibrated: whether a calibration made these numbers.
 
     The defaults fit an arm that moves at up to 0.2 m/s, with increments by forward kinematics.
     """
@@ -35,6 +36,7 @@ class PrecisionConfig:
     fall_steps: int = 5
     period_s: float = 0.05
     stale_s: float = 0.25
+    look_ahead: int = 8
     calibrated: bool = False
 
     def __post_init__(self) -> None:
@@ -46,6 +48,8 @@ class PrecisionConfig:
         for key in ("macro_window", "micro_window", "fall_steps"):
             if not 1 <= getattr(self, key) <= 1000:
                 raise ValueError(f"{key} is {getattr(self, key)}; it must lie in 1..1000")
+        if not 0 <= self.look_ahead <= 1000:
+            raise ValueError(f"look_ahead is {self.look_ahead}; it must lie in 0..1000 rows")
         if len(self.table) > 64:
             raise ValueError(f"table has {len(self.table)} entries; 64 are plenty")
         for _, bits in self.table:
@@ -66,3 +70,8 @@ class PrecisionConfig:
         if "table" in settings:
             settings["table"] = tuple((float(s), int(bits)) for s, bits in settings["table"])
         return cls(**settings)
+
+    def as_dict(self) -> dict[str, Any]:
+        """What ``from_dict`` reads, of plain types."""
+        values = {item.name.rstrip("_"): getattr(self, item.name) for item in fields(self)}
+        return {**values, "table": [[largest, bits] for largest, bits in self.table]}

@@ -7,7 +7,10 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
+
 from ros_vla_accel.contracts import ACTIVATION_BITS
+from ros_vla_accel.kinematics.joints import FloatArray
 from ros_vla_accel.precision.config import PrecisionConfig
 
 FULL = ACTIVATION_BITS[-1]
@@ -32,6 +35,9 @@ class PrecisionController:
     precision above theta_fp, a table below. A rise is immediate; a fall needs ``fall_steps``
     periods in a row that ask for fewer bits, and goes to the most that any of them asked for.
 
+    Beyond the paper: where the coming rows of the plan are known, what they will need counts as
+    asked for now, so that a chunk of enough bits is there before the fragile part begins.
+
     Whatever is not known means full precision: windows not yet full, increments that are not
     numbers, a gap in the stamps, no samples. Memory is the two windows, far below 64 KB.
     Not thread-safe: one joint_states callback drives it.
@@ -53,9 +59,18 @@ class PrecisionController:
         self._most_asked = 0
 
     def update(
-        self, a_xyz: Iterable[float], a_rot: Iterable[float], stamp_ns: int
+        self,
+        a_xyz: Iterable[float],
+        a_rot: Iterable[float],
+        stamp_ns: int,
+        plan: FloatArray | None = None,
+        turns: bool = True,
     ) -> PrecisionDecision:
-        """Takes the increment of one control period: (3,) translation, (3,) rotation vector."""
+        """Takes the increment of one control period: (3,) translation, (3,) rotation vector.
+
+        plan: (n, 2, 3) increments of the rows about to be executed, first the next one. turns:
+        whether they tell the rotation; if not, jerk is taken to go on as it is.
+        """
         x, y, z = (float(value) for value in a_xyz)
         u, v, w = (float(value) for value in a_rot)
         if not math.isfinite(x + y + z + u + v + w):
@@ -79,7 +94,11 @@ class PrecisionController:
         fineness = math.fsum(self._fineness) / config.macro_window
         jerk = math.fsum(self._jerk) / config.micro_window
         score = max(0.0, config.lambda_ * fineness + (1.0 - config.lambda_) * jerk)
-        reason = self._switch(self._look_up(score))
+        asked = self._look_up(score)
+        ahead, row = (0, 0) if plan is None else self._look_ahead(plan, turns)
+        reason = self._switch(max(asked, ahead))
+        if ahead > asked and reason == "rise":
+            reason = f"rise, needed in {row} rows"
         return PrecisionDecision(self.bits, score, fineness, jerk, reason)
 
     def stale(self, now_ns: int) -> PrecisionDecision | None:
@@ -97,6 +116,24 @@ class PrecisionController:
     def _unknown(self, reason: str) -> PrecisionDecision:
         self.reset()
         return PrecisionDecision(FULL, math.nan, math.nan, math.nan, reason)
+
+    def _look_ahead(self, plan: FloatArray, turns: bool) -> tuple[int, int]:
+        """The most bits that the coming rows need, and in how many rows first."""
+        config = self.config
+        rows = plan[: config.look_ahead]
+        if not len(rows) or not np.isfinite(rows).all():
+            return 0, 0
+        fine = 1.0 - np.sqrt((rows[:, 0] ** 2).sum(1)) / config.mu95
+        fineness = _running_mean(self._fineness, fine)
+        jerk = np.full(len(rows), math.fsum(self._jerk) / config.micro_window)
+        if turns and self._rotation is not None:
+            turned = np.vstack([self._rotation, rows[:, 1]])
+            changes = np.sqrt((np.diff(turned, axis=0) ** 2).sum(1)) / config.nu95
+            jerk = _running_mean(self._jerk, changes)
+        scores = config.lambda_ * fineness + (1.0 - config.lambda_) * jerk
+        needed = [self._look_up(max(0.0, score)) for score in scores.tolist()]
+        most = max(needed)
+        return most, needed.index(most) + 1
 
     def _look_up(self, score: float) -> int:
         if score > self.config.theta_fp:
@@ -119,3 +156,11 @@ class PrecisionController:
         self.bits = self._most_asked
         self._asked_fewer = self._most_asked = 0
         return "fall"
+
+
+def _running_mean(window: deque[float], coming: FloatArray) -> FloatArray:
+    """Mean of the full window after each of the coming values (n,) has entered it."""
+    values = np.concatenate([np.array(window), coming])
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    size = len(window)
+    return (sums[size + 1 :] - sums[1 : len(coming) + 1]) / size

@@ -132,3 +132,53 @@ def test_unknown_setting_is_an_error_that_lists_the_known_ones() -> None:
 def test_senseless_setting_is_an_error(settings: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"lambda|mu95|macro_window|table"):
         PrecisionConfig.from_dict(settings)
+
+
+def plan_of(*speeds: float) -> np.ndarray:
+    """Increments of rows that move along x, in m per period."""
+    rows = np.zeros((len(speeds), 2, 3))
+    rows[:, 0, 0] = speeds
+    return rows
+
+
+def ahead(plan: np.ndarray, turns: bool = False, **settings: object) -> PrecisionDecision:
+    robot = Robot(**{"macro_window": 2, "micro_window": 1, "fall_steps": 1, **settings})
+    robot.move(FAST, 10)
+    return robot.controller.update(FAST, REST, robot.stamp_ns + PERIOD, plan, turns)
+
+
+def test_a_plan_that_slows_down_raises_the_width_before_the_arm_does() -> None:
+    # The window of two rows is at rest from the fourth row on; half at rest in the third.
+    decision = ahead(plan_of(0.01, 0.01, 0.0, 0.0, 0.01))
+    assert (decision.bits, decision.reason) == (16, "rise, needed in 4 rows")
+    assert decision.sensitivity == 0.0  # The score is still that of the motion.
+    assert ahead(plan_of(0.01, 0.01, 0.01)).bits == 2
+    assert ahead(plan_of(0.01, 0.01, 0.0, 0.0), look_ahead=3).bits == 8
+    assert ahead(plan_of(0.0, 0.0), look_ahead=0).bits == 2
+
+
+def test_a_plan_whose_rotation_is_not_known_leaves_jerk_as_it_is() -> None:
+    plan = plan_of(0.01, 0.01)
+    plan[1, 1] = (0.0, 0.02, 0.0)
+    assert ahead(plan, turns=True).bits == 16
+    assert ahead(plan, turns=False).bits == 2
+
+
+def test_a_plan_that_is_not_finite_counts_as_none() -> None:
+    assert ahead(plan_of(0.01, np.nan)).bits == 2
+    assert ahead(plan_of()).bits == 2
+
+
+def test_a_plan_gives_the_scores_that_its_motion_will_give() -> None:
+    rng = np.random.default_rng(0)
+    robot = Robot(macro_window=4, micro_window=3, fall_steps=1, table=[(0.9, 4), (1.5, 8)])
+    robot.controller.config = PrecisionConfig(
+        macro_window=4, micro_window=3, fall_steps=1, theta_fp=9.0, table=((0.6, 4), (0.9, 8))
+    )
+    for _ in range(200):
+        plan = rng.uniform(0, 0.012, (5, 2, 3))
+        most, row = robot.controller._look_ahead(plan, True) if robot.stamp_ns else (0, 0)
+        executed = [robot.move(xyz, 1, rot) for xyz, rot in plan]
+        if most and not any("cold" in decision.reason for decision in executed):
+            asked = [robot.controller._look_up(decision.sensitivity) for decision in executed]
+            assert (most, row) == (max(asked), asked.index(max(asked)) + 1)
