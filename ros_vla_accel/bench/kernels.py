@@ -51,8 +51,11 @@ def random_layer(inputs: int, outputs: int, group_size: int) -> W4AXLinear:
     weight.packed.random_(0, 256)
     weight.group_scale.random_(1, packing.LARGEST_GROUP_SCALE + 1)
     weight.channel_scale.fill_(1e-3)
-    whole = packing.integers(weight.packed, weight.group_scale, group_size)
-    weight.row_sum.copy_(whole.sum(1, dtype=torch.int32))
+    for panel in range(len(weight.packed)):  # All at once would need many times the layer.
+        held = weight.packed, weight.group_scale, group_size
+        whole = packing.integers(*held, slice(panel, panel + 1))
+        at = slice(panel * packing.PANEL, (panel + 1) * packing.PANEL)
+        weight.row_sum[at] = whole.sum(1, dtype=torch.int32)
     bytes_before = 2 * inputs * outputs
     return W4AXLinear(inputs, outputs, group_size, ActivationBits(), weight, None, bytes_before)
 

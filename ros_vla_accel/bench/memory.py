@@ -64,7 +64,10 @@ class DecoderLayer(nn.Module):
             make(WIDTH, HIDDEN),
             make(HIDDEN, WIDTH),
         )
-        self.past: tuple[Tensor, Tensor] | None = None
+        # Keys and values of all rows to come, as decoders hold them: grown row by row, they would
+        # be copied for each token.
+        self.held = torch.empty(2, HEADS, PROMPT + TOKENS, WIDTH // HEADS, dtype=torch.bfloat16)
+        self.seen = 0
 
     def forward(self, x: Tensor) -> Tensor:
         rows = self.norms[0](x)
@@ -72,11 +75,10 @@ class DecoderLayer(nn.Module):
             layer(rows).unflatten(-1, (HEADS, -1)).transpose(0, 1)
             for layer in (self.query, self.key, self.value)
         )
-        first = self.past is None
-        if self.past is not None:
-            key = torch.cat([self.past[0], key], 1)
-            value = torch.cat([self.past[1], value], 1)
-        self.past = key, value
+        first, end = self.seen == 0, self.seen + len(x)
+        self.held[0, :, self.seen : end], self.held[1, :, self.seen : end] = key, value
+        self.seen = end
+        key, value = self.held[:, :, :end]
         seen = functional.scaled_dot_product_attention(query, key, value, is_causal=first)
         x = x + self.out(seen.transpose(0, 1).flatten(1))
         rows = self.norms[1](x)
@@ -86,7 +88,7 @@ class DecoderLayer(nn.Module):
 def answer(layers: nn.ModuleList, prompt: Tensor, ends: list[float] | None = None) -> Tensor:
     """Prompt (T, D) and ``TOKENS`` more rows through the layers; ``ends``: when each was done."""
     for layer in layers:
-        layer.past = None
+        layer.seen = 0
     x = prompt
     for step in range(1 + TOKENS):
         x = x[-1:] if step else x
