@@ -12,6 +12,7 @@ COMMANDS = {
     "cloud": ("ros_vla_accel.cloud.worker_main", "the cloud worker"),
     "train": ("ros_vla_accel.experiments.train", "train the reference policy"),
     "eval": ("ros_vla_accel.experiments.evaluate", "success of a policy in closed loop"),
+    "calibrate": ("ros_vla_accel.experiments.calibrate", "widths and triggers for one policy"),
     "replay": ("ros_vla_accel.replay.command", "the decisions on a recording, and CI by them"),
     "report": ("ros_vla_accel.replay.report", "a recording as one HTML page"),
     "view": ("ros_vla_accel.replay.view", "the same signals live, for Foxglove"),

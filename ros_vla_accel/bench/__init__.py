@@ -9,6 +9,7 @@ BENCHMARKS = {
     "kernels": "INT4 linear layers against BF16 and FP32, per shape and rows",
     "memory": "a 7B decoder in INT4: peak memory, and time against BF16",
     "policy": "time and memory of one inference of the reference policy, and of a large one",
+    "quantization": "success and time of dynamic and static precisions in closed loop, and at 7 B",
     "replay": "speed and memory of replay, size and time of its report",
     "ros": "messages between two processes: joint states and two cameras",
     "trigger": "cost and exactness of RAPID's triggers per joint sample",
@@ -19,7 +20,7 @@ BENCHMARKS = {
 def main(argv: list[str]) -> int:
     """Runs one benchmark; its exit status is 0 only when it was measured."""
     if not argv or argv[0] in ("-h", "--help"):
-        listed = "\n".join(f"  {name:<12}{text}" for name, text in BENCHMARKS.items())
+        listed = "\n".join(f"  {name:<13}{text}" for name, text in BENCHMARKS.items())
         print(f"usage: ros-vla-accel bench NAME [--help] ...\n\n{listed}")
         return 0 if argv else 2
     name, *rest = argv

@@ -12,8 +12,9 @@ from ros_vla_accel.contracts import Observation, Policy
 from ros_vla_accel.experiments.execution import ChunkPlayer
 from ros_vla_accel.experiments.perturbation import Perturbation
 from ros_vla_accel.experiments.statistics import percentile, wilson_interval
+from ros_vla_accel.experiments.width import WidthChoice
 from ros_vla_accel.policies.instructions import WORDINGS, instructions
-from ros_vla_accel.sim.env import MAX_STEPS, SawyerEnv
+from ros_vla_accel.sim.env import MAX_STEPS, JointSample, SawyerEnv
 
 CHECKED_KINDS = ("cartesian_velocity",)
 
@@ -23,12 +24,15 @@ class Condition:
     """Under what a policy is evaluated. ValueError if it makes no sense.
 
     latency_s: a chunk arrives so late. wording: ``seen`` or ``unseen`` instructions.
-    perturbation: what happens to the images, see ``perturbation.PERTURBATIONS``.
+    perturbation: what happens to the images, see ``perturbation.PERTURBATIONS``. width: of the
+    inferences. expert: whether the scripted expert runs in the same scenes.
     """
 
     latency_s: float = 0.0
     wording: str = "seen"
     perturbation: str = "none"
+    width: WidthChoice = field(default_factory=WidthChoice)
+    expert: bool = True
 
     def __post_init__(self) -> None:
         if not self.latency_s >= 0:
@@ -51,18 +55,22 @@ class TaskResult:
     steps: list[int] = field(default_factory=list)
     starved: int = 0
     inference_s: list[float] = field(default_factory=list)
+    bits: list[int] = field(default_factory=list)
+    early: int = 0
     seam_jumps_m_s: list[float] = field(default_factory=list)
     other_jumps_m_s: list[float] = field(default_factory=list)
 
     def extend(self, other: TaskResult) -> None:
         """Takes in further episodes of the same task."""
         self.starved += other.starved
+        self.early += other.early
         for name in (
             "seeds",
             "successes",
             "expert_successes",
             "steps",
             "inference_s",
+            "bits",
             "seam_jumps_m_s",
             "other_jumps_m_s",
         ):
@@ -73,7 +81,7 @@ class TaskResult:
         episodes, successes = len(self.successes), sum(self.successes)
         low, high = wilson_interval(successes, episodes)
         rate = successes / episodes if episodes else float("nan")
-        expert = float(np.mean(self.expert_successes)) if episodes else float("nan")
+        expert = mean(self.expert_successes)
         return {
             "task": self.task.removesuffix("-v3"),
             "episodes": episodes,
@@ -82,10 +90,12 @@ class TaskResult:
             "success_low": low,
             "success_high": high,
             "expert_rate": expert,
-            "relative_to_expert": rate / expert if expert else float("nan"),
+            "relative_to_expert": rate / expert if expert > 0 else float("nan"),
             "steps_mean": float(np.mean(self.steps)) if self.steps else float("nan"),
             "starved_steps": self.starved,
             "inferences": len(self.inference_s),
+            "inferences_asked_early": self.early,
+            "inferences_by_bits": {str(b): self.bits.count(b) for b in sorted(set(self.bits))},
             "inference_ms_p50": 1e3 * percentile(self.inference_s, 0.5),
             "inference_ms_p95": 1e3 * percentile(self.inference_s, 0.95),
             "seam_jump_mean_m_s": mean(self.seam_jumps_m_s),
@@ -144,6 +154,7 @@ def run_episode(
 
     env.reset(seed)
     player.reset(episode_id=seed, seed=seed << 16)
+    player.width.reset(JointSample(env.time_s, *env.joints()))
     before: np.ndarray | None = None
     for step in range(MAX_STEPS):
         row = player.act(step, observe)
@@ -153,6 +164,7 @@ def run_episode(
         before = row.action[:3]
         result.starved += row.starved
         env.step(row.action)
+        player.moved(env.samples, row.action, step)
         if env.success:
             break
     result.seeds.append(seed)
@@ -170,7 +182,7 @@ def run_task(
 ) -> TaskResult:
     """Runs policy and expert on the seeds of one task.
 
-    Raises ValueError when the policy does not fit the simulator.
+    Raises ValueError when the policy does not fit the simulator, or the calibration the policy.
     """
     spec = policy.spec
     if spec.action_kind not in CHECKED_KINDS:
@@ -180,13 +192,16 @@ def run_task(
         )
     size = max((max(c.height, c.width) for c in spec.cameras), default=64)
     env = SawyerEnv(task, cameras=tuple(c.name for c in spec.cameras), image_size=size)
-    result = TaskResult(env.task)
+    result, width = TaskResult(env.task), condition.width.make(spec)
     for seed in seeds:
         # The player starts afresh: an episode must not depend on the ones before it.
-        player = ChunkPlayer(policy, condition.latency_s)
+        player = ChunkPlayer(policy, condition.latency_s, width)
         run_episode(env, player, seed, condition, result)
         result.inference_s += player.inference_s
-        result.expert_successes.append(expert_succeeds(env, seed))
+        result.bits += player.bits
+        result.early += player.early
+        if condition.expert:
+            result.expert_successes.append(expert_succeeds(env, seed))
         progress()
     env.close()
     return result

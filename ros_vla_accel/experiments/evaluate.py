@@ -16,10 +16,11 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from ros_vla_accel.contracts import Policy
+from ros_vla_accel.contracts import ACTIVATION_BITS, Policy
 from ros_vla_accel.experiments.closed_loop import Condition, TaskResult, mean, run_task
 from ros_vla_accel.experiments.perturbation import PERTURBATIONS
 from ros_vla_accel.experiments.statistics import check_writable, percentile, write_json
+from ros_vla_accel.experiments.width import WidthChoice, executed
 from ros_vla_accel.policies import PolicyLoadError, load_policy
 from ros_vla_accel.policies.instructions import WORDINGS
 from ros_vla_accel.policies.loader import policy_arguments
@@ -144,6 +145,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--perturb", default="none", choices=PERTURBATIONS, help="what happens to the images"
     )
+    parser.add_argument(
+        "--bits", type=int, default=16, choices=ACTIVATION_BITS, help="activation width"
+    )
+    parser.add_argument(
+        "--calibration", default="", metavar="YAML", help="width by the motion (see calibrate)"
+    )
     parser.add_argument("--threads", type=int, help="torch threads of a process")
     parser.add_argument("--workers", type=int, default=1, help="processes")
     parser.add_argument("--json", type=Path, help="where to write the result")
@@ -157,7 +164,8 @@ def main(argv: list[str] | None = None) -> int:
         for option in ("episodes", "workers"):
             if getattr(args, option) < 1:
                 raise ValueError(f"--{option} {getattr(args, option)} must be at least 1")
-        condition = Condition(args.latency_ms * 1e-3, args.wording, args.perturb)
+        width = WidthChoice(args.bits, args.calibration)
+        condition = Condition(args.latency_ms * 1e-3, args.wording, args.perturb, width)
         if args.json:
             check_writable(args.json)
         policy_args = policy_arguments(args.policy_args)
@@ -167,6 +175,12 @@ def main(argv: list[str] | None = None) -> int:
         shared = max(1, (os.cpu_count() or 1) // args.workers) if args.workers > 1 else None
         choice = PolicyChoice(args.policy, policy_args, args.threads or shared)
         policy = choice.load()  # Here as well: what is wrong with it is said before the episodes.
+        width.make(policy.spec)
+        if executed(args.bits, policy.spec.widths) != args.bits:
+            raise ValueError(
+                f"policy '{policy.spec.name}' has no width of {args.bits} bits, only "
+                f"{policy.spec.widths}; quantize it (quantize: w4ax among its arguments)"
+            )
         with Progress(console=Console(stderr=True)) as progress:
             bar = progress.add_task("episodes", total=len(tasks) * args.episodes)
             results = evaluate(

@@ -26,6 +26,26 @@ def wilson_interval(successes: int, trials: int, z: float = 1.96) -> tuple[float
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
+def paired_difference(
+    ours: Sequence[bool], theirs: Sequence[bool], z: float = 1.96
+) -> tuple[float, float, float]:
+    """Difference of two success rates over the same seeds, and its 95 % interval.
+
+    Adjusted Wald interval of matched pairs (Agresti and Min, 2005). NaN without pairs. Raises
+    ValueError when the lengths differ.
+    """
+    if len(ours) != len(theirs):
+        raise ValueError(f"{len(ours)} and {len(theirs)} outcomes are not pairs")
+    if not ours:
+        return math.nan, math.nan, math.nan
+    better = sum(a and not b for a, b in zip(ours, theirs, strict=True))
+    worse = sum(b and not a for a, b in zip(ours, theirs, strict=True))
+    pairs, b, c = len(ours) + 2, better + 0.5, worse + 0.5
+    centre = (b - c) / pairs
+    half = z * math.sqrt(b + c - (b - c) ** 2 / pairs) / pairs
+    return (better - worse) / len(ours), centre - half, centre + half
+
+
 def percentile(values: Sequence[float], share: float) -> float:
     """Linear interpolation between order statistics; nan when there are none."""
     ordered = sorted(v for v in values if not math.isnan(v))

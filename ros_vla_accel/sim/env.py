@@ -47,6 +47,18 @@ class JointSample(NamedTuple):
     effort: np.ndarray
 
 
+class Snapshot(NamedTuple):
+    """Physics of one instant of an episode, and what the env knows besides."""
+
+    seed: int
+    physics: np.ndarray
+    ticks: int
+    success: bool
+
+
+_EVERYTHING = mujoco.mjtState.mjSTATE_INTEGRATION
+
+
 def full_task_name(task: str) -> str:
     """``drawer-open`` or ``drawer-open-v3`` -> ``drawer-open-v3``; ValueError if unknown."""
     name = task if task.endswith("-v3") else f"{task}-v3"
@@ -226,10 +238,7 @@ class SawyerEnv:
         A copy of the state runs ahead; the episode itself is not touched.
         """
         mine, ticks, samples = self.data, self._ticks, self.samples
-        everything = mujoco.mjtState.mjSTATE_INTEGRATION
-        state = np.empty(mujoco.mj_stateSize(self.model, everything))
-        mujoco.mj_getState(self.model, mine, state, everything)
-        mujoco.mj_setState(self.model, self._ahead, state, everything)
+        mujoco.mj_setState(self.model, self._ahead, self._physics(), _EVERYTHING)
         mujoco.mj_forward(self.model, self._ahead)
         plan = np.empty((rows, 4), np.float32)
         try:
@@ -243,6 +252,23 @@ class SawyerEnv:
             self.data = self._world.data = mine
             self._ticks, self.samples = ticks, samples
         return plan
+
+    def _physics(self) -> np.ndarray:
+        state = np.empty(mujoco.mj_stateSize(self.model, _EVERYTHING))
+        mujoco.mj_getState(self.model, self.data, state, _EVERYTHING)
+        return state
+
+    def snapshot(self) -> Snapshot:
+        """All that an episode may go on from, for ``restore`` in the same episode."""
+        return Snapshot(self.seed, self._physics(), self._ticks, self.success)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Goes back to a snapshot. ValueError for one of another episode."""
+        if snapshot.seed != self.seed:
+            raise ValueError(f"snapshot is of scene {snapshot.seed}, the env is in {self.seed}")
+        mujoco.mj_setState(self.model, self.data, snapshot.physics, _EVERYTHING)
+        mujoco.mj_forward(self.model, self.data)
+        self._ticks, self.success, self.samples = snapshot.ticks, snapshot.success, []
 
     def render(self, camera: str) -> np.ndarray:
         """(image_size, image_size, 3) uint8, RGB. Always call it from one and the same thread."""

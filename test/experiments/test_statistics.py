@@ -6,7 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from ros_vla_accel.experiments.statistics import percentile, wilson_interval, write_json
+from ros_vla_accel.experiments.statistics import (
+    paired_difference,
+    percentile,
+    wilson_interval,
+    write_json,
+)
 
 
 def test_wilson_interval_agrees_with_published_values() -> None:
@@ -41,3 +46,19 @@ def test_results_are_written_as_strict_json(tmp_path: Path) -> None:
     content = json.loads(path.read_text(), parse_constant=pytest.fail)
     assert set(content) == {"name", "machine", "config", "rows", "summary"}
     assert content["rows"] == [{"rate": None}]
+
+
+def test_paired_difference_is_that_of_the_discordant_pairs() -> None:
+    ours, theirs = [True] * 90 + [False] * 10, [True] * 85 + [False] * 15
+    difference, low, high = paired_difference(ours, theirs)
+    assert difference == pytest.approx(0.05)
+    assert 0 < low < 0.05 < high < 0.11
+    assert paired_difference(theirs, ours) == pytest.approx((-0.05, -high, -low))
+    # Without a single discordant pair the interval is still not a point.
+    assert paired_difference(ours, ours)[1] < 0 < paired_difference(ours, ours)[2]
+
+
+def test_paired_difference_wants_pairs() -> None:
+    with pytest.raises(ValueError, match="2 and 1 outcomes are not pairs"):
+        paired_difference([True, False], [True])
+    assert math.isnan(paired_difference([], [])[0])
