@@ -4,7 +4,8 @@ Closed loop: every arm runs the same scenes of the simulator, on a virtual clock
 does not depend on the machine. ``dynamic`` takes its width from the motion through a calibration,
 as the nodes do. Success is compared over pairs of episodes with BF16. Time: the arms take turns
 on recorded observations, one thread; an arm's cost is the mean of its widths' medians, weighted by
-how often its closed loop used them. 7 B: the decoder of ``bench memory``, at the same shares.
+how often its closed loop used them; speedups are per control step, so that inferences asked for
+early count. 7 B: the decoder of ``bench memory``, at the same shares.
 
 On a CPU, 2 and 4 bits take as long as 8: what they can save here is nothing.
 """
@@ -12,6 +13,8 @@ On a CPU, 2 and 4 bits take as long as 8: what they can save here is nothing.
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import threading
 import time
 from collections.abc import Sequence
@@ -39,6 +42,8 @@ from ros_vla_accel.resources import existing_path
 from ros_vla_accel.sim.env import TASKS, SawyerEnv, full_task_name
 
 W4AX = PolicyChoice(REFERENCE, {"quantize": "w4ax"}, 1)
+Loops = dict[tuple[str, str], list[TaskResult]]
+"""(condition, arm) -> results per task, all over the same seeds."""
 FIRST_SEED = 10_000
 """Scenes that no training, calibration or earlier evaluation used."""
 TARGETS = {"speedup_7b": 1.49, "success_difference": -0.005, "success_difference_low": -0.03}
@@ -72,9 +77,9 @@ def closed_loop(
     episodes: int,
     conditions: dict[str, Condition],
     workers: int,
-) -> dict[tuple[str, str], list[TaskResult]]:
-    """(condition, arm) -> results per task, all over the same seeds."""
-    found = {}
+) -> Loops:
+    """Runs every arm under every condition."""
+    found: Loops = {}
     total = len(arms) * len(conditions) * len(tasks) * episodes
     with Progress(console=Console(stderr=True)) as progress:
         bar = progress.add_task("episodes", total=total)
@@ -90,6 +95,33 @@ def closed_loop(
                     lambda count: progress.advance(bar, count),
                 )
     return found
+
+
+def reused(path: str, arms: dict[str, Arm], tasks: Sequence[str], episodes: int) -> Loops:
+    """The closed loops of an earlier result: unlike times, they do not depend on the machine.
+
+    Raises ValueError when it holds other arms, tasks or episodes.
+    """
+    content = json.loads(Path(path).read_text())
+    loops = {
+        (row["condition"], row["arm"]): [TaskResult(**task) for task in row["tasks"]]
+        for row in content["rows"]
+        if "condition" in row
+    }
+    held = content["config"]["identity"], content["config"]["calibration_hash"]
+    same = held == (W4AX.load().spec.identity, hash_of(arms["dynamic"].width.calibration))
+    for (condition, arm), results in loops.items():
+        found = {r.task: len(r.seeds) for r in results}
+        if not same or arm not in arms or found != dict.fromkeys(tasks, episodes):
+            raise ValueError(
+                f"'{path}' has other closed loops for '{arm}' ({condition}): policy, calibration, "
+                "tasks and episodes must be the same; leave out --reuse"
+            )
+    return loops
+
+
+def hash_of(path: str) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def starts_of(tasks: Sequence[str]) -> list[InferenceRequest]:
@@ -157,12 +189,54 @@ def shares(results: Sequence[TaskResult]) -> dict[int, float]:
     return {width: bits.count(width) / len(bits) for width in sorted(set(bits))}
 
 
+def rate(results: Sequence[TaskResult]) -> float:
+    """Inferences per control step."""
+    return sum(len(r.bits) for r in results) / sum(sum(r.steps) for r in results)
+
+
 def mixed(by_width: dict[int, float], seconds: dict[str, float]) -> float:
     """Mean seconds of an inference whose widths have these shares."""
     # 2 and 4 bits run on the kernel of 8 bits, whose time they have where they were not timed.
     return sum(
         share * seconds.get(f"w4a{bits}", seconds["w4a8"]) for bits, share in by_width.items()
     )
+
+
+def loop_rows(
+    loops: Loops, medians: dict[str, float], medians_7b: dict[str, float]
+) -> list[dict[str, Any]]:
+    """One row per condition and arm. medians: seconds per inference, by arm and width."""
+    rows = []
+    for (condition, arm), results in loops.items():
+        ours = [s for r in results for s in r.successes]
+        theirs = [s for r in loops[condition, "bf16"] for s in r.successes]
+        difference, low, high = paired_difference(ours, theirs)
+        # A chunk that is asked for early costs an inference more.
+        more = rate(results) / rate(loops[condition, "bf16"])
+        row: dict[str, Any] = {
+            "condition": condition,
+            "arm": arm,
+            "episodes": len(ours),
+            "success_rate": float(np.mean(ours)),
+            "difference": difference,
+            "difference_low": low,
+            "difference_high": high,
+            "inferences": sum(len(r.bits) for r in results),
+            "inferences_over_bf16": more,
+            "asked_early": sum(r.early for r in results),
+            "ms": 1e3 * medians[arm] if arm in medians else None,
+            "tasks": [asdict(r) | {"inference_s": []} for r in results],
+        }
+        if arm.startswith(("dynamic", "w4a")):
+            used = shares(results)
+            row["share_by_bits"] = {str(bits): share for bits, share in used.items()}
+            row["ms"] = 1e3 * mixed(used, medians)
+            cost = {b: s * mixed({b: 1.0}, medians) for b, s in used.items()}
+            row["cost_share_by_bits"] = {str(b): c / sum(cost.values()) for b, c in cost.items()}
+            row["speedup_7b"] = medians_7b["bf16"] / mixed(used, medians_7b) / more
+        row["speedup"] = medians["bf16"] * 1e3 / row["ms"] / more
+        rows.append(row)
+    return rows
 
 
 def run(
@@ -173,51 +247,32 @@ def run(
     timed_layers: int,
     repeats: int,
     workers: int,
+    reuse: str = "",
 ) -> Result:
-    """episodes: per task, arm and condition. repeats: of every timing."""
+    """episodes: per task, arm and condition. repeats: of every timing. reuse: see ``reused``."""
     arms = arms_of(calibration)
-    loops = closed_loop(arms, tasks, episodes, conditions, workers)
+    loops = (
+        reused(reuse, arms, tasks, episodes)
+        if reuse
+        else closed_loop(arms, tasks, episodes, conditions, workers)
+    )
+    threads_7b = torch.get_num_threads()
     times = inference_times(arms, starts_of(tasks), repeats)
+    policy = W4AX.load()
     medians = {
         name: float(np.median([row["s"] for row in times if row["timing"] == name]))
         for name in dict.fromkeys(row["timing"] for row in times)
     }
-    before = torch.get_num_threads()
+    torch.set_num_threads(threads_7b)
     decoder = memory.timing(timed_layers, max(3, repeats // 4), 128)
     seconds_7b = {
         arm: spread([row["total_s"] for row in decoder if row["arm"] == arm])
         for arm in dict.fromkeys(row["arm"] for row in decoder)
     }
     medians_7b = {arm: times["median"] for arm, times in seconds_7b.items()}
-    rows = []
-    for (condition, arm), results in loops.items():
-        ours = [s for r in results for s in r.successes]
-        theirs = [s for r in loops[condition, "bf16"] for s in r.successes]
-        difference, low, high = paired_difference(ours, theirs)
-        row: dict[str, Any] = {
-            "condition": condition,
-            "arm": arm,
-            "episodes": len(ours),
-            "success_rate": float(np.mean(ours)),
-            "difference": difference,
-            "difference_low": low,
-            "difference_high": high,
-            "inferences": sum(len(r.bits) for r in results),
-            "asked_early": sum(r.early for r in results),
-            "ms": 1e3 * medians[arm] if arm in medians else None,
-            "tasks": [asdict(r) | {"inference_s": None} for r in results],
-        }
-        if arm.startswith(("dynamic", "w4a")):
-            used = shares(results)
-            row["share_by_bits"] = {str(bits): share for bits, share in used.items()}
-            row["ms"] = 1e3 * mixed(used, medians)
-            cost = {b: s * mixed({b: 1.0}, medians) for b, s in used.items()}
-            row["cost_share_by_bits"] = {str(b): c / sum(cost.values()) for b, c in cost.items()}
-            row["speedup_7b"] = medians_7b["bf16"] / mixed(used, medians_7b)
-        row["speedup"] = medians["bf16"] * 1e3 / row["ms"]
-        rows.append(row)
-    main = next(iter(conditions))
-    by_arm = {row["arm"]: row for row in rows if row["condition"] == main}
+    rows = loop_rows(loops, medians, medians_7b)
+    plain = next(iter(conditions))
+    by_arm = {row["arm"]: row for row in rows if row["condition"] == plain}
     dynamic = by_arm["dynamic"]
     switches = switch_us(20_000)
     summary = {
@@ -229,11 +284,13 @@ def run(
         "switch_p99_us": percentile(switches, 99),
         "switch_p50_us": percentile(switches, 50),
         "speedup_reference": dynamic["speedup"],
-        "speedup_over_w4a16": by_arm["w4a16"]["ms"] / dynamic["ms"],
-        "speedup_over_w4a8": by_arm["w4a8"]["ms"] / dynamic["ms"],
+        "speedup_over_w4a16": dynamic["speedup"] / by_arm["w4a16"]["speedup"],
+        "speedup_over_w4a8": dynamic["speedup"] / by_arm["w4a8"]["speedup"],
     }
     config = {
         "calibration": Path(calibration).name,
+        "calibration_hash": hash_of(calibration),
+        "identity": policy.spec.identity,
         "tasks": tasks,
         "episodes": episodes,
         "first_seed": FIRST_SEED,
@@ -241,7 +298,7 @@ def run(
         "timed_layers": timed_layers,
         "times_scaled_to_layers": memory.LAYERS,
         "repeats": repeats,
-        "threads_7b": before,
+        "threads_7b": threads_7b,
         "targets": {**TARGETS, "switch_p99_us": SWITCH_TARGET_US},
         "seconds_7b": seconds_7b,
         "ms_of_an_inference": {
@@ -257,7 +314,7 @@ def show(result: Result) -> None:
     table = Table(
         title="bench quantization",
         caption="difference: points against BF16 over pairs, and its 95 % interval; ms: one "
-        "inference of the reference policy; x: BF16 / arm",
+        "inference of the reference policy; x: time per control step, BF16 / arm",
     )  # fmt: skip
     for column in ("condition", "arm", "success", "difference", "ms", "x", "x at 7 B", "widths"):
         table.add_column(column, justify="left" if column in ("condition", "arm") else "right")
@@ -292,6 +349,11 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--episodes", type=int, help="per task and arm (default 50, quick 4)")
     parser.add_argument("--calibration", default="reference", help="YAML, or a name in config/")
     parser.add_argument("--workers", type=int, default=2, help="processes of the closed loop")
+    parser.add_argument(
+        "--reuse",
+        metavar="PATH",
+        help="closed loops of an earlier --json, so only times",
+    )
     parser.add_argument("--json", metavar="PATH", help="write the result here")
     options = parser.parse_args(argv)
     default = ["drawer-open", "pick-place"] if options.quick else list(TASKS)
@@ -303,6 +365,7 @@ def main(argv: list[str]) -> int:
         1 if options.quick else 2,
         12 if options.quick else 60,
         options.workers,
+        options.reuse or "",
     )
     show(result)
     if options.json:
