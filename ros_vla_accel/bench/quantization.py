@@ -348,6 +348,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--tasks", nargs="+", help="all by default, quick: two")
     parser.add_argument("--episodes", type=int, help="per task and arm (default 50, quick 4)")
     parser.add_argument("--calibration", default="reference", help="YAML, or a name in config/")
+    parser.add_argument("--repeats", type=int, help="turns of every timing (default 60, quick 12)")
     parser.add_argument("--workers", type=int, default=2, help="processes of the closed loop")
     parser.add_argument(
         "--reuse",
@@ -363,7 +364,7 @@ def main(argv: list[str]) -> int:
         options.episodes or (4 if options.quick else 50),
         {"plain": Condition()},
         1 if options.quick else 2,
-        12 if options.quick else 60,
+        options.repeats or (12 if options.quick else 60),
         options.workers,
         options.reuse or "",
     )
