@@ -20,8 +20,7 @@ ERROR_SHARE = 0.95
 """Share of the inferences of a width whose error must be allowed."""
 FEW = 20
 """Fewer inferences than this in a row of the table: it takes the bits of the row above."""
-UNDONE_SHARE = 0.1
-"""Largest share of falls that may be undone before the next inference is due."""
+MOST_FALL_STEPS = 20
 CRITICAL_SHARE = 0.18
 """Share of the control periods that are critical: RAPID reports that more than 80 % are not."""
 
@@ -175,21 +174,20 @@ def choose_bits(
 
 
 def _fall_steps(recordings: Sequence[Recording], config: PrecisionConfig, replan_rows: int) -> int:
-    """K: the fewest steps with which few falls are undone before a next chunk is due anyway."""
-    for steps in range(1, 21):
-        falls = undone = 0
+    """K: the fewest steps, at least 2, with which a width lasts for one chunk on average: chunks
+    are made at one width, so that faster changes are for nothing."""
+    steps = sum(len(recording.increments) for recording in recordings)
+    for fall_steps in range(2, MOST_FALL_STEPS):
+        changes = 0
         for recording in recordings:
-            controller = PrecisionController(replace(config, fall_steps=steps))
+            controller = PrecisionController(replace(config, fall_steps=fall_steps))
             bits = [
                 controller.update(i.a_xyz, i.a_rot, i.stamp_ns).bits for i in recording.increments
             ]
-            for at in range(1, len(bits)):
-                if bits[at] < bits[at - 1]:
-                    falls += 1
-                    undone += max(bits[at : at + replan_rows]) > bits[at]
-        if undone <= UNDONE_SHARE * falls:
-            return steps
-    return 20
+            changes += int(np.count_nonzero(np.diff(bits)))
+        if changes * replan_rows <= steps:
+            return fall_steps
+    return MOST_FALL_STEPS
 
 
 def fit_triggers(recordings: Sequence[Recording]) -> dict[str, float]:

@@ -84,7 +84,7 @@ def table(found: Fit) -> Figure:
         right.plot(middle, errors, "o-", color=_COLOURS[bits], label=f"{bits} bits, 95 %")
     right.set(xlabel="score S", ylabel="error, share of full scale", yscale="log")
     right.grid(alpha=0.25)
-    right.legend(fontsize=8)
+    right.legend(fontsize=8, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return figure
 
 
