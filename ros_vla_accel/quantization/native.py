@@ -11,7 +11,8 @@ from torch import Tensor
 
 PATHS = ("plain", "avx2", "avx512", "amx")
 """Names of the paths, in the order of csrc/w4ax.h."""
-_TYPES = {torch.float32: 0, torch.bfloat16: 1}
+TYPES = {torch.float32: 0, torch.bfloat16: 1}
+"""Types of activations that the kernels read and write."""
 _ERRORS = {-1: "the kernel does not run on this processor", -2: "out of memory"}
 
 
@@ -47,7 +48,7 @@ class Library:
     def linear(self, layer: LayerStruct, x: Tensor, outputs: int, bits: int, path: str) -> Tensor:
         """x (M, K) float32 or bfloat16, contiguous -> (M, N) of its type."""
         rows = x.shape[0]
-        out = torch.empty((rows, outputs), dtype=x.dtype)
+        out = x.new_empty((rows, outputs))
         self._call(layer, x, out, rows, bits, path, None)
         return out
 
@@ -77,7 +78,7 @@ class Library:
             x.data_ptr(),
             out.data_ptr(),
             rows,
-            _TYPES[x.dtype],
+            TYPES[x.dtype],
             bits,
             PATHS.index(path),
             torch.get_num_threads(),
