@@ -27,24 +27,6 @@ AMX static inline void configure(void) {
     _tile_loadconfig(config);
 }
 
-/* Sums (16 channels x 16 rows) of the four accumulators to sums[row][32]. */
-AMX static inline void store_sums(int pair, void *sums) {
-    _Alignas(64) int32_t held[4][16][16];
-    _tile_stored(0, held[0], 64);
-    _tile_stored(2, held[2], 64);
-    if (pair) {
-        _tile_stored(1, held[1], 64);
-        _tile_stored(3, held[3], 64);
-    }
-    for (int tile = 0; tile < 4; tile += pair ? 1 : 2) {
-        __m512i r[16];
-        for (int i = 0; i < 16; i++) r[i] = _mm512_load_si512(held[tile][i]);
-        transpose16(r);
-        int32_t *to = (int32_t *)sums + (tile & 1) * 16 * PANEL + (tile >> 1) * 16;
-        for (int i = 0; i < 16; i++) _mm512_storeu_si512(to + i * PANEL, r[i]);
-    }
-}
-
 AMX static inline void clear(void) {
     _tile_zero(0);
     _tile_zero(1);
@@ -52,12 +34,14 @@ AMX static inline void clear(void) {
     _tile_zero(3);
 }
 
-/* The four accumulators between two chunks of inputs: 4 KB at ``held`` for 32 rows. */
-AMX static inline void suspend(void *held) {
+/* The accumulators at ``held``: 4 KB for 32 rows, which stay in this order until ``finish``. */
+AMX static inline void suspend(int pair, void *held) {
     _tile_stored(0, held, 64);
-    _tile_stored(1, (char *)held + TILE_BYTES, 64);
     _tile_stored(2, (char *)held + 2 * TILE_BYTES, 64);
-    _tile_stored(3, (char *)held + 3 * TILE_BYTES, 64);
+    if (pair) {
+        _tile_stored(1, (char *)held + TILE_BYTES, 64);
+        _tile_stored(3, (char *)held + 3 * TILE_BYTES, 64);
+    }
 }
 
 AMX static inline void resume(int64_t start, const void *held) {
@@ -137,10 +121,9 @@ AMX static void accumulate(const w4ax_layer *layer, int64_t panel, const int8_t 
             for (int half = 0; half < 2; half++, b0 += TILE_BYTES, b1 += TILE_BYTES)
                 STEP(_tile_dpbssd, a + half * 2 * TILE_BYTES, b0, b1, pair);
         }
-        store_sums(pair, sums);
+        suspend(pair, sums);
     } else {
         enum { BLOCKS = CHUNK / UNPACKED };
-        int32_t *held = (int32_t *)(scratch + CHUNK);
         for (int64_t start = 0; start < blocks; start += BLOCKS) {
             int64_t end = start + BLOCKS < blocks ? start + BLOCKS : blocks;
             for (int64_t block = start; block < end; block++)
@@ -149,23 +132,73 @@ AMX static void accumulate(const w4ax_layer *layer, int64_t panel, const int8_t 
                 const int8_t *b0 = quantized + (first + row) * depth + start * 2 * TILE_BYTES;
                 const int8_t *b1 = b0 + 16 * depth;
                 int pair = count - row > 16;
-                resume(start, held + row * PANEL);
+                resume(start, sums + row * PANEL);
                 for (int64_t i = 0; i < 2 * (end - start); i++)
                     STEP(_tile_dpbssd, scratch + i * 2 * TILE_BYTES, b0 + i * TILE_BYTES,
                          b1 + i * TILE_BYTES, pair);
-                if (end < blocks)
-                    suspend(held + row * PANEL);
-                else
-                    store_sums(pair, sums + row * PANEL);
+                suspend(pair, sums + row * PANEL);
             }
         }
     }
     _tile_release();
 }
 
+/* One channel of 16 rows: outputs from sums, which are int32, or float where not ``scaled``. */
+AMX static inline __m512 value(const int32_t *sums, float channel, const float *bias, int scaled,
+                               __m512 row_scale) {
+    __m512i held = _mm512_load_si512(sums);
+    __m512 v = scaled ? _mm512_cvtepi32_ps(held) : _mm512_castsi512_ps(held);
+    v = _mm512_mul_ps(v, _mm512_set1_ps(channel));
+    if (scaled) v = _mm512_mul_ps(v, row_scale);
+    return bias ? _mm512_add_ps(v, _mm512_set1_ps(*bias)) : v;
+}
+
+/* Sums lie with the channels as rows. BF16 outputs are transposed as pairs of channels. */
 AMX static void finish(const w4ax_layer *layer, int64_t panel, int64_t first, int64_t count,
-                          const void *sums, const float *row_scale, void *out, int type) {
-    finish512(layer, panel, first, count, sums, row_scale, out, type);
+                       const void *sums, const float *row_scale, void *out, int type) {
+    int64_t n = panel * PANEL, outputs = layer->outputs;
+    __mmask16 mask[2] = {lanes(n, outputs), lanes(n + 16, outputs)};
+    const float *channel = layer->channel_scale + n;
+    float bias[PANEL] = {0};
+    for (int c = 0; layer->bias && c < PANEL && n + c < outputs; c++) bias[c] = layer->bias[n + c];
+    int scaled = row_scale != NULL, biased = layer->bias != NULL;
+    for (int64_t row = 0; row < count; row += 16) {
+        const int32_t *from = (const int32_t *)sums + row / 32 * 1024 + row % 32 * 16;
+        int rows = count - row < 16 ? (int)(count - row) : 16;
+        int64_t at = (first + row) * outputs + n;
+        __m512 scale = scaled ? _mm512_maskz_loadu_ps(lanes(row, count), row_scale + row)
+                              : _mm512_setzero_ps();
+        __m512i r[16];
+        if (type == BFLOAT16) {
+            for (int i = 0; i < 16; i++) {
+                int c = 2 * i;
+                const int32_t *pair = from + c / 16 * 512 + c % 16 * 16;
+                __m512i low = bf16_bits(
+                    value(pair, channel[c], biased ? bias + c : NULL, scaled, scale));
+                __m512i high = bf16_bits(
+                    value(pair + 16, channel[c + 1], biased ? bias + c + 1 : NULL, scaled, scale));
+                r[i] = _mm512_mask_blend_epi16(0xaaaaaaaa, _mm512_srli_epi32(low, 16), high);
+            }
+            transpose16(r);
+            __mmask32 both = (__mmask32)mask[1] << 16 | mask[0];
+            for (int i = 0; i < rows; i++)
+                _mm512_mask_storeu_epi16((uint16_t *)out + at + i * outputs, both, r[i]);
+            continue;
+        }
+        for (int half = 0; half < 2; half++, from += 512) {
+            for (int i = 0; i < 16; i++) {
+                int c = 16 * half + i;
+                r[i] = _mm512_load_si512(from + i * 16);
+                if (type == FLOAT32)
+                    r[i] = _mm512_castps_si512(value(from + i * 16, channel[c],
+                                                     biased ? bias + c : NULL, scaled, scale));
+            }
+            transpose16(r);
+            for (int i = 0; i < rows; i++)
+                _mm512_mask_storeu_epi32((int32_t *)out + at + i * outputs + 16 * half,
+                                         mask[half], r[i]);
+        }
+    }
 }
 
 const w4ax_path w4ax_amx = {quantize, accumulate, finish};
@@ -237,10 +270,9 @@ AMX static void accumulate16(const w4ax_layer *layer, int64_t panel, const uint1
             for (int quarter = 0; quarter < 4; quarter++, b0 += TILE, b1 += TILE)
                 STEP(_tile_dpbf16ps, a + quarter * 2 * TILE, b0, b1, pair);
         }
-        store_sums(pair, sums);
+        suspend(pair, sums);
     } else {
         enum { BLOCKS = CHUNK / UNPACKED / 2 };
-        float *held = (float *)(scratch + CHUNK / 2);
         for (int64_t start = 0; start < blocks; start += BLOCKS) {
             int64_t end = start + BLOCKS < blocks ? start + BLOCKS : blocks;
             for (int64_t block = start; block < end; block++)
@@ -249,14 +281,11 @@ AMX static void accumulate16(const w4ax_layer *layer, int64_t panel, const uint1
                 const uint16_t *b0 = spread + (first + row) * depth + start * 4 * TILE;
                 const uint16_t *b1 = b0 + 16 * depth;
                 int pair = count - row > 16;
-                resume(start, held + row * PANEL);
+                resume(start, sums + row * PANEL);
                 for (int64_t i = 0; i < 4 * (end - start); i++)
                     STEP(_tile_dpbf16ps, scratch + i * 2 * TILE, b0 + i * TILE, b1 + i * TILE,
                          pair);
-                if (end < blocks)
-                    suspend(held + row * PANEL);
-                else
-                    store_sums(pair, sums + row * PANEL);
+                suspend(pair, sums + row * PANEL);
             }
         }
     }

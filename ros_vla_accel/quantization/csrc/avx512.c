@@ -130,9 +130,67 @@ AVX512 static void accumulate(const w4ax_layer *layer, int64_t panel, const int8
                 (int32_t)((uint32_t)sums[r * PANEL + c] - 128u * (uint32_t)row_sum[c]);
 }
 
+/* What ``finish`` needs of the 32 channels of a panel, and where their outputs begin. */
+typedef struct {
+    __m512 channel[2], bias[2];
+    __mmask16 mask[2];
+    int64_t outputs, n;
+    int biased, type;
+    void *out;
+} ending;
+
+AVX512 static inline ending end_of(const w4ax_layer *layer, int64_t panel, void *out, int type) {
+    ending e = {.outputs = layer->outputs, .n = panel * PANEL, .type = type, .out = out};
+    e.biased = layer->bias != NULL;
+    for (int i = 0; i < 2; i++) {
+        e.mask[i] = lanes(e.n + 16 * i, layer->outputs);
+        e.channel[i] = _mm512_loadu_ps(layer->channel_scale + e.n + 16 * i);
+        e.bias[i] = e.biased ? _mm512_maskz_loadu_ps(e.mask[i], layer->bias + e.n + 16 * i)
+                             : _mm512_setzero_ps();
+    }
+    return e;
+}
+
+/* Sums of one row to its outputs. */
+AVX512 static inline void finish_row(const ending *e, int64_t row, __m512i sum0, __m512i sum1,
+                                     float row_scale) {
+    int64_t at = row * e->outputs + e->n;
+    if (e->type == INT32) {
+        _mm512_mask_storeu_epi32((int32_t *)e->out + at, e->mask[0], sum0);
+        _mm512_mask_storeu_epi32((int32_t *)e->out + at + 16, e->mask[1], sum1);
+        return;
+    }
+    __m512 a = _mm512_cvtepi32_ps(sum0);
+    __m512 b = _mm512_cvtepi32_ps(sum1);
+    a = _mm512_mul_ps(a, e->channel[0]);
+    b = _mm512_mul_ps(b, e->channel[1]);
+    __m512 scale = _mm512_set1_ps(row_scale);
+    a = _mm512_mul_ps(a, scale);
+    b = _mm512_mul_ps(b, scale);
+    if (e->biased) {
+        a = _mm512_add_ps(a, e->bias[0]);
+        b = _mm512_add_ps(b, e->bias[1]);
+    }
+    if (e->type == FLOAT32) {
+        _mm512_mask_storeu_ps((float *)e->out + at, e->mask[0], a);
+        _mm512_mask_storeu_ps((float *)e->out + at + 16, e->mask[1], b);
+        return;
+    }
+    __m512i p = bf16_bits(a), q = bf16_bits(b);
+    const __m512i upper = _mm512_set_epi16(
+        63, 61, 59, 57, 55, 53, 51, 49, 47, 45, 43, 41, 39, 37, 35, 33, 31, 29, 27, 25, 23, 21, 19,
+        17, 15, 13, 11, 9, 7, 5, 3, 1);
+    __mmask32 mask = (__mmask32)e->mask[1] << 16 | e->mask[0];
+    _mm512_mask_storeu_epi16((uint16_t *)e->out + at, mask, _mm512_permutex2var_epi16(p, upper, q));
+}
+
 AVX512 static void finish(const w4ax_layer *layer, int64_t panel, int64_t first, int64_t count,
                           const void *sums, const float *row_scale, void *out, int type) {
-    finish512(layer, panel, first, count, sums, row_scale, out, type);
+    ending e = end_of(layer, panel, out, type);
+    const int32_t *from = sums;
+    for (int64_t r = 0; r < count; r++, from += PANEL)
+        finish_row(&e, first + r, _mm512_loadu_si512(from), _mm512_loadu_si512(from + 16),
+                   row_scale[r]);
 }
 
 const w4ax_path w4ax_avx512 = {quantize, accumulate, finish};

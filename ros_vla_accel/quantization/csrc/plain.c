@@ -80,12 +80,13 @@ void w4ax_plain_finish(const w4ax_layer *layer, int64_t panel, int64_t first, in
     int64_t n = panel * PANEL, width = layer->outputs - n < PANEL ? layer->outputs - n : PANEL;
     for (int64_t r = 0; r < count; r++)
         for (int64_t i = 0; i < width; i++) {
-            float value = row_scale ? (float)((const int32_t *)sums)[r * PANEL + i]
-                                    : ((const float *)sums)[r * PANEL + i];
-            value = value * layer->channel_scale[n + i] * (row_scale ? row_scale[r] : 1.0f);
+            int32_t sum = ((const int32_t *)sums)[r * PANEL + i];
+            float value = (float)sum * layer->channel_scale[n + i] * row_scale[r];
             if (layer->bias) value += layer->bias[n + i];
             int64_t at = (first + r) * layer->outputs + n + i;
-            if (type == FLOAT32)
+            if (type == INT32)
+                ((int32_t *)out)[at] = sum;
+            else if (type == FLOAT32)
                 ((float *)out)[at] = value;
             else
                 ((uint16_t *)out)[at] = to_bf16(value);

@@ -95,71 +95,13 @@ AVX512 static inline void transpose16(__m512i r[16]) {
     }
 }
 
-/* What ``finish`` needs of the 32 channels of a panel, and where their outputs begin. */
-typedef struct {
-    __m512 channel[2], bias[2];
-    __mmask16 mask[2];
-    int64_t outputs, n;
-    int biased, type;
-    void *out;
-} ending;
-
-AVX512 static inline ending end_of(const w4ax_layer *layer, int64_t panel, void *out, int type) {
-    ending e = {.outputs = layer->outputs, .n = panel * PANEL, .type = type, .out = out};
-    e.biased = layer->bias != NULL;
-    for (int i = 0; i < 2; i++) {
-        e.mask[i] = lanes(e.n + 16 * i, layer->outputs);
-        e.channel[i] = _mm512_loadu_ps(layer->channel_scale + e.n + 16 * i);
-        e.bias[i] = e.biased ? _mm512_maskz_loadu_ps(e.mask[i], layer->bias + e.n + 16 * i)
-                             : _mm512_setzero_ps();
-    }
-    return e;
-}
-
-/* Sums of one row to its outputs: int32, or float where row_scale is NULL. */
-AVX512 static inline void finish_row(const ending *e, int64_t row, __m512i sum0, __m512i sum1,
-                                     const float *row_scale) {
-    __m512 a = row_scale ? _mm512_cvtepi32_ps(sum0) : _mm512_castsi512_ps(sum0);
-    __m512 b = row_scale ? _mm512_cvtepi32_ps(sum1) : _mm512_castsi512_ps(sum1);
-    a = _mm512_mul_ps(a, e->channel[0]);
-    b = _mm512_mul_ps(b, e->channel[1]);
-    if (row_scale) {
-        __m512 scale = _mm512_set1_ps(*row_scale);
-        a = _mm512_mul_ps(a, scale);
-        b = _mm512_mul_ps(b, scale);
-    }
-    if (e->biased) {
-        a = _mm512_add_ps(a, e->bias[0]);
-        b = _mm512_add_ps(b, e->bias[1]);
-    }
-    int64_t at = row * e->outputs + e->n;
-    if (e->type == FLOAT32) {
-        _mm512_mask_storeu_ps((float *)e->out + at, e->mask[0], a);
-        _mm512_mask_storeu_ps((float *)e->out + at + 16, e->mask[1], b);
-        return;
-    }
-    /* To nearest even. The NaN of arithmetic stays one: its low bits are 0, so nothing carries. */
+/* BF16 in the upper halves, to nearest even. The NaN of arithmetic stays one: its low bits are 0,
+ * so nothing carries. */
+AVX512 static inline __m512i bf16_bits(__m512 value) {
     const __m512i odd = _mm512_set1_epi32(1), half = _mm512_set1_epi32(0x7fff);
-    __m512i p = _mm512_castps_si512(a), q = _mm512_castps_si512(b);
-    p = _mm512_add_epi32(
-        p, _mm512_add_epi32(half, _mm512_and_si512(_mm512_srli_epi32(p, 16), odd)));
-    q = _mm512_add_epi32(
-        q, _mm512_add_epi32(half, _mm512_and_si512(_mm512_srli_epi32(q, 16), odd)));
-    const __m512i upper = _mm512_set_epi16(
-        63, 61, 59, 57, 55, 53, 51, 49, 47, 45, 43, 41, 39, 37, 35, 33, 31, 29, 27, 25, 23, 21, 19,
-        17, 15, 13, 11, 9, 7, 5, 3, 1);
-    __mmask32 mask = (__mmask32)e->mask[1] << 16 | e->mask[0];
-    _mm512_mask_storeu_epi16((uint16_t *)e->out + at, mask, _mm512_permutex2var_epi16(p, upper, q));
-}
-
-AVX512 static inline void finish512(const w4ax_layer *layer, int64_t panel, int64_t first,
-                                    int64_t count, const void *sums, const float *row_scale,
-                                    void *out, int type) {
-    ending e = end_of(layer, panel, out, type);
-    const int32_t *from = sums;
-    for (int64_t r = 0; r < count; r++, from += PANEL)
-        finish_row(&e, first + r, _mm512_loadu_si512(from), _mm512_loadu_si512(from + 16),
-                   row_scale ? row_scale + r : NULL);
+    __m512i v = _mm512_castps_si512(value);
+    __m512i even = _mm512_and_si512(_mm512_srli_epi32(v, 16), odd);
+    return _mm512_add_epi32(v, _mm512_add_epi32(half, even));
 }
 
 #endif

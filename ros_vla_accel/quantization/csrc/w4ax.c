@@ -202,16 +202,9 @@ static void product_item(void *context, int64_t item, void *scratch) {
     else
         j->path->accumulate(j->layer, panel, j->quantized, first, count, (int32_t *)sums,
                             (int8_t *)panel_space);
-    if (j->raw) {
-        int64_t n = panel * PANEL, width = smaller(PANEL, j->layer->outputs - n);
-        for (int64_t r = 0; r < count; r++)
-            memcpy((int32_t *)j->out + (first + r) * j->layer->outputs + n,
-                   (int32_t *)sums + r * PANEL, (size_t)width * 4);
-        return;
-    }
     w4ax_finish finish = j->path16 ? j->path16->finish : j->path->finish;
     finish(j->layer, panel, first, count, sums, j->path16 ? NULL : j->scale + first, j->out,
-           j->type);
+           j->raw ? INT32 : j->type);
 }
 
 /* x (rows, inputs) of ``type`` -> out (rows, outputs) of the same type; with ``raw``, out takes
@@ -243,7 +236,8 @@ EXPORT int w4ax_linear(const w4ax_layer *layer, const void *x, void *out, int64_
     j.scale = row_scale ? row_scale : (float *)(held + space);
     /* Rows of one pass over a panel: their activations stay in the second-level cache. */
     int64_t fit = (1 << 20) / (depth * (int64_t)element) / 32 * 32;
-    j.row_block = smaller(padded, fit < 64 ? 64 : smaller(fit, 256));
+    fit = fit < 64 ? 64 : smaller(fit, 512);
+    j.row_block = smaller((rows + 31) / 32 * 32, fit);
     region r = {.prepare = prepare_item, .item = product_item, .context = &j};
     r.preparations = padded / 16;
     r.items = w4ax_panels(layer) * ((rows + j.row_block - 1) / j.row_block);

@@ -23,8 +23,8 @@
 
 enum { PANEL = 32, BLOCK = 128, BLOCK_BYTES = 64 };
 enum { PATH_PLAIN = 0, PATH_AVX2 = 1, PATH_AVX512 = 2, PATH_AMX = 3, PATHS = 4 };
-enum { W4AX_SCRATCH = 24576 + 288 * 32 * 4 }; /* a chunk and suspended sums, see amx.c */
-enum { FLOAT32 = 0, BFLOAT16 = 1 };
+enum { W4AX_SCRATCH = 16384 }; /* a chunk of weights, see amx.c */
+enum { FLOAT32 = 0, BFLOAT16 = 1, INT32 = 2 };
 
 typedef struct {
     int64_t outputs, inputs; /* N, K before padding */
@@ -58,7 +58,7 @@ static inline const uint8_t *w4ax_scales(const w4ax_layer *layer, int64_t panel,
 
 /* Sums of one panel (int32, or float where row_scale is NULL) to out, whose row ``first`` they
  * begin at. The order is part of the contract: sum x channel scale x row scale + bias, each
- * rounded to float, then to the type of out. */
+ * rounded to float, then to the type of out. INT32 takes the sums as they are. */
 typedef void (*w4ax_finish)(const w4ax_layer *, int64_t panel, int64_t first, int64_t count,
                             const void *sums, const float *row_scale, void *out, int type);
 
@@ -66,8 +66,9 @@ typedef void (*w4ax_finish)(const w4ax_layer *, int64_t panel, int64_t first, in
  *
  * quantize: rows first..first+count (count <= 16, first a multiple of 16) of x to n-bit integers,
  * and each row's scale (NaN when the row holds one; its integers are then 0).
- * accumulate: sums[row][32] of one panel, for rows first..first+count. scratch:
- * 32 x K elements, and at least W4AX_SCRATCH bytes. */
+ * accumulate: sums of one panel for rows first..first+count, in the order that the path's finish
+ * reads: 128 bytes a row, rows in multiples of 32. scratch: 32 x K elements, and at least
+ * W4AX_SCRATCH bytes. */
 typedef struct {
     void (*quantize)(const w4ax_layer *, const void *x, int type, int64_t first, int64_t count,
                      int limit, int8_t *quantized, float *scale);
