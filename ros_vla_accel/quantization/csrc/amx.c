@@ -70,6 +70,84 @@ AMX static inline void resume(int64_t start, const void *held) {
         } \
     } while (0)
 
+/* One channel of 16 rows: outputs from sums, which are int32, or float where not ``scaled``. */
+AMX static inline __m512 value(const int32_t *sums, float channel, const float *bias, int scaled,
+                               __m512 row_scale) {
+    __m512i held = _mm512_load_si512(sums);
+    __m512 v = scaled ? _mm512_cvtepi32_ps(held) : _mm512_castsi512_ps(held);
+    v = _mm512_mul_ps(v, _mm512_set1_ps(channel));
+    if (scaled) v = _mm512_mul_ps(v, row_scale);
+    return bias ? _mm512_add_ps(v, _mm512_set1_ps(*bias)) : v;
+}
+
+/* What ``finish`` needs of the 32 channels of a panel. */
+typedef struct {
+    const float *channel, *row_scale;
+    float bias[PANEL];
+    __mmask16 mask[2];
+    int64_t outputs, n;
+    int biased, type;
+    void *out;
+} ending;
+
+AMX static inline ending end_of(const w4ax_layer *layer, int64_t panel, const w4ax_output *to) {
+    ending e = {.outputs = layer->outputs, .n = panel * PANEL, .type = to->type, .out = to->out};
+    e.channel = layer->channel_scale + e.n;
+    e.row_scale = to->row_scale;
+    e.biased = layer->bias != NULL;
+    for (int i = 0; i < 2; i++) {
+        e.mask[i] = lanes(e.n + 16 * i, layer->outputs);
+        if (e.biased)
+            _mm512_storeu_ps(e.bias + 16 * i,
+                             _mm512_maskz_loadu_ps(e.mask[i], layer->bias + e.n + 16 * i));
+    }
+    return e;
+}
+
+/* Suspended sums of up to 32 rows to their outputs. Channels are rows there, so everything is
+ * transposed, BF16 as pairs of channels. */
+AMX static void finish(const ending *e, int64_t first, int64_t count, const void *held) {
+    const int32_t *sums = held;
+    int scaled = e->row_scale != NULL;
+    for (int64_t row = 0; row < count; row += 16) {
+        const int32_t *from = sums + row * 16;
+        int rows = count - row < 16 ? (int)(count - row) : 16;
+        int64_t at = (first + row) * e->outputs + e->n;
+        __m512 scale = scaled ? _mm512_maskz_loadu_ps(lanes(row, count), e->row_scale + first + row)
+                              : _mm512_setzero_ps();
+        __m512i r[16];
+        if (e->type == BFLOAT16) {
+            for (int i = 0; i < 16; i++) {
+                int c = 2 * i;
+                const int32_t *pair = from + c / 16 * 512 + c % 16 * 16;
+                __m512i low = bf16_bits(
+                    value(pair, e->channel[c], e->biased ? e->bias + c : NULL, scaled, scale));
+                __m512i high = bf16_bits(
+                    value(pair + 16, e->channel[c + 1], e->biased ? e->bias + c + 1 : NULL, scaled, scale));
+                r[i] = _mm512_mask_blend_epi16(0xaaaaaaaa, _mm512_srli_epi32(low, 16), high);
+            }
+            transpose16(r);
+            __mmask32 both = (__mmask32)e->mask[1] << 16 | e->mask[0];
+            for (int i = 0; i < rows; i++)
+                _mm512_mask_storeu_epi16((uint16_t *)e->out + at + i * e->outputs, both, r[i]);
+            continue;
+        }
+        for (int half = 0; half < 2; half++, from += 512) {
+            for (int i = 0; i < 16; i++) {
+                int c = 16 * half + i;
+                r[i] = _mm512_load_si512(from + i * 16);
+                if (e->type == FLOAT32)
+                    r[i] = _mm512_castps_si512(value(from + i * 16, e->channel[c],
+                                                     e->biased ? e->bias + c : NULL, scaled, scale));
+            }
+            transpose16(r);
+            for (int i = 0; i < rows; i++)
+                _mm512_mask_storeu_epi32((int32_t *)e->out + at + i * e->outputs + 16 * half,
+                                         e->mask[half], r[i]);
+        }
+    }
+}
+
 /* One block to [half][32 channels][64 inputs] int8. */
 AMX static inline void unpack(const w4ax_layer *layer, int64_t panel, int64_t block, int8_t *to) {
     const uint8_t *bytes = w4ax_block(layer, panel, block);
@@ -104,10 +182,12 @@ AMX static void quantize(const w4ax_layer *layer, const void *x, int type, int64
     }
 }
 
-AMX static void accumulate(const w4ax_layer *layer, int64_t panel, const int8_t *quantized,
-                           int64_t first, int64_t count, int32_t *sums, int8_t *scratch) {
+AMX static void product(const w4ax_layer *layer, int64_t panel, const int8_t *quantized,
+                        int64_t first, int64_t count, const w4ax_output *to, int32_t *sums,
+                        int8_t *scratch) {
     int64_t blocks = w4ax_blocks(layer), depth = blocks * BLOCK;
     enum { UNPACKED = PANEL * BLOCK };
+    ending e = end_of(layer, panel, to);
     configure();
     if (count <= 32) {
         const int8_t *b0 = quantized + first * depth, *b1 = b0 + 16 * depth;
@@ -122,6 +202,7 @@ AMX static void accumulate(const w4ax_layer *layer, int64_t panel, const int8_t 
                 STEP(_tile_dpbssd, a + half * 2 * TILE_BYTES, b0, b1, pair);
         }
         suspend(pair, sums);
+        finish(&e, first, count, sums);
     } else {
         enum { BLOCKS = CHUNK / UNPACKED };
         for (int64_t start = 0; start < blocks; start += BLOCKS) {
@@ -137,71 +218,17 @@ AMX static void accumulate(const w4ax_layer *layer, int64_t panel, const int8_t 
                     STEP(_tile_dpbssd, scratch + i * 2 * TILE_BYTES, b0 + i * TILE_BYTES,
                          b1 + i * TILE_BYTES, pair);
                 suspend(pair, sums + row * PANEL);
+                /* At once: the stores go on while the next tiles are multiplied. */
+                if (end == blocks)
+                    finish(&e, first + row, count - row < 32 ? count - row : 32,
+                           sums + row * PANEL);
             }
         }
     }
     _tile_release();
 }
 
-/* One channel of 16 rows: outputs from sums, which are int32, or float where not ``scaled``. */
-AMX static inline __m512 value(const int32_t *sums, float channel, const float *bias, int scaled,
-                               __m512 row_scale) {
-    __m512i held = _mm512_load_si512(sums);
-    __m512 v = scaled ? _mm512_cvtepi32_ps(held) : _mm512_castsi512_ps(held);
-    v = _mm512_mul_ps(v, _mm512_set1_ps(channel));
-    if (scaled) v = _mm512_mul_ps(v, row_scale);
-    return bias ? _mm512_add_ps(v, _mm512_set1_ps(*bias)) : v;
-}
-
-/* Sums lie with the channels as rows. BF16 outputs are transposed as pairs of channels. */
-AMX static void finish(const w4ax_layer *layer, int64_t panel, int64_t first, int64_t count,
-                       const void *sums, const float *row_scale, void *out, int type) {
-    int64_t n = panel * PANEL, outputs = layer->outputs;
-    __mmask16 mask[2] = {lanes(n, outputs), lanes(n + 16, outputs)};
-    const float *channel = layer->channel_scale + n;
-    float bias[PANEL] = {0};
-    for (int c = 0; layer->bias && c < PANEL && n + c < outputs; c++) bias[c] = layer->bias[n + c];
-    int scaled = row_scale != NULL, biased = layer->bias != NULL;
-    for (int64_t row = 0; row < count; row += 16) {
-        const int32_t *from = (const int32_t *)sums + row / 32 * 1024 + row % 32 * 16;
-        int rows = count - row < 16 ? (int)(count - row) : 16;
-        int64_t at = (first + row) * outputs + n;
-        __m512 scale = scaled ? _mm512_maskz_loadu_ps(lanes(row, count), row_scale + row)
-                              : _mm512_setzero_ps();
-        __m512i r[16];
-        if (type == BFLOAT16) {
-            for (int i = 0; i < 16; i++) {
-                int c = 2 * i;
-                const int32_t *pair = from + c / 16 * 512 + c % 16 * 16;
-                __m512i low = bf16_bits(
-                    value(pair, channel[c], biased ? bias + c : NULL, scaled, scale));
-                __m512i high = bf16_bits(
-                    value(pair + 16, channel[c + 1], biased ? bias + c + 1 : NULL, scaled, scale));
-                r[i] = _mm512_mask_blend_epi16(0xaaaaaaaa, _mm512_srli_epi32(low, 16), high);
-            }
-            transpose16(r);
-            __mmask32 both = (__mmask32)mask[1] << 16 | mask[0];
-            for (int i = 0; i < rows; i++)
-                _mm512_mask_storeu_epi16((uint16_t *)out + at + i * outputs, both, r[i]);
-            continue;
-        }
-        for (int half = 0; half < 2; half++, from += 512) {
-            for (int i = 0; i < 16; i++) {
-                int c = 16 * half + i;
-                r[i] = _mm512_load_si512(from + i * 16);
-                if (type == FLOAT32)
-                    r[i] = _mm512_castps_si512(value(from + i * 16, channel[c],
-                                                     biased ? bias + c : NULL, scaled, scale));
-            }
-            transpose16(r);
-            for (int i = 0; i < rows; i++)
-                _mm512_mask_storeu_epi32((int32_t *)out + at + i * outputs + 16 * half,
-                                         mask[half], r[i]);
-        }
-    }
-}
-
-const w4ax_path w4ax_amx = {quantize, accumulate, finish};
+const w4ax_path w4ax_amx = {quantize, product};
 
 /* ---- width 16 */
 
@@ -253,10 +280,12 @@ AMX static void spread_rows(const w4ax_layer *layer, const void *x, int type, in
     }
 }
 
-AMX static void accumulate16(const w4ax_layer *layer, int64_t panel, const uint16_t *spread,
-                             int64_t first, int64_t count, float *sums, uint16_t *scratch) {
+AMX static void product16(const w4ax_layer *layer, int64_t panel, const uint16_t *spread,
+                          int64_t first, int64_t count, const w4ax_output *to, float *sums,
+                          uint16_t *scratch) {
     int64_t blocks = w4ax_blocks(layer), depth = blocks * BLOCK;
     enum { UNPACKED = PANEL * BLOCK, TILE = TILE_BYTES / 2 };
+    ending e = end_of(layer, panel, to);
     configure();
     if (count <= 32) {
         const uint16_t *b0 = spread + first * depth, *b1 = b0 + 16 * depth;
@@ -271,6 +300,7 @@ AMX static void accumulate16(const w4ax_layer *layer, int64_t panel, const uint1
                 STEP(_tile_dpbf16ps, a + quarter * 2 * TILE, b0, b1, pair);
         }
         suspend(pair, sums);
+        finish(&e, first, count, sums);
     } else {
         enum { BLOCKS = CHUNK / UNPACKED / 2 };
         for (int64_t start = 0; start < blocks; start += BLOCKS) {
@@ -286,11 +316,15 @@ AMX static void accumulate16(const w4ax_layer *layer, int64_t panel, const uint1
                     STEP(_tile_dpbf16ps, scratch + i * 2 * TILE, b0 + i * TILE, b1 + i * TILE,
                          pair);
                 suspend(pair, sums + row * PANEL);
+                /* At once: the stores go on while the next tiles are multiplied. */
+                if (end == blocks)
+                    finish(&e, first + row, count - row < 32 ? count - row : 32,
+                           sums + row * PANEL);
             }
         }
     }
     _tile_release();
 }
 
-const w4ax_path16 w4ax_amx16 = {spread_rows, accumulate16, finish};
+const w4ax_path16 w4ax_amx16 = {spread_rows, product16};
 #endif

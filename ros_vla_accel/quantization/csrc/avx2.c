@@ -50,8 +50,9 @@ AVX2 static inline __attribute__((always_inline)) void tile(const int8_t *a, int
         for (int c = 0; c < 2; c++) sums[r * PANEL + c] = reduce(sum[r][c]);
 }
 
-AVX2 static void accumulate(const w4ax_layer *layer, int64_t panel, const int8_t *quantized,
-                            int64_t first, int64_t count, int32_t *sums, int8_t *scratch) {
+AVX2 static void product(const w4ax_layer *layer, int64_t panel, const int8_t *quantized,
+                         int64_t first, int64_t count, const w4ax_output *to, int32_t *sums,
+                         int8_t *scratch) {
     int64_t blocks = w4ax_blocks(layer), depth = blocks * BLOCK;
     for (int c = 0; c < PANEL; c += 2) {
         for (int64_t block = 0; block < blocks; block++) {
@@ -64,16 +65,17 @@ AVX2 static void accumulate(const w4ax_layer *layer, int64_t panel, const int8_t
         }
         for (int64_t row = 0; row < count; row += 4) {
             const int8_t *a = quantized + (first + row) * depth;
-            int32_t *to = sums + row * PANEL + c;
+            int32_t *held = sums + row * PANEL + c;
             switch (count - row) {
-            case 1: tile(a, depth, scratch, 1, to); break;
-            case 2: tile(a, depth, scratch, 2, to); break;
-            case 3: tile(a, depth, scratch, 3, to); break;
-            default: tile(a, depth, scratch, 4, to);
+            case 1: tile(a, depth, scratch, 1, held); break;
+            case 2: tile(a, depth, scratch, 2, held); break;
+            case 3: tile(a, depth, scratch, 3, held); break;
+            default: tile(a, depth, scratch, 4, held);
             }
         }
     }
+    w4ax_plain_finish(layer, panel, first, count, sums, to);
 }
 
-const w4ax_path w4ax_avx2 = {w4ax_plain_quantize, accumulate, w4ax_plain_finish};
+const w4ax_path w4ax_avx2 = {w4ax_plain_quantize, product};
 #endif

@@ -184,14 +184,15 @@ AVX512 static inline void finish_row(const ending *e, int64_t row, __m512i sum0,
     _mm512_mask_storeu_epi16((uint16_t *)e->out + at, mask, _mm512_permutex2var_epi16(p, upper, q));
 }
 
-AVX512 static void finish(const w4ax_layer *layer, int64_t panel, int64_t first, int64_t count,
-                          const void *sums, const float *row_scale, void *out, int type) {
-    ending e = end_of(layer, panel, out, type);
-    const int32_t *from = sums;
-    for (int64_t r = 0; r < count; r++, from += PANEL)
-        finish_row(&e, first + r, _mm512_loadu_si512(from), _mm512_loadu_si512(from + 16),
-                   row_scale[r]);
+AVX512 static void product(const w4ax_layer *layer, int64_t panel, const int8_t *quantized,
+                           int64_t first, int64_t count, const w4ax_output *to, int32_t *sums,
+                           int8_t *scratch) {
+    accumulate(layer, panel, quantized, first, count, sums, scratch);
+    ending e = end_of(layer, panel, to->out, to->type);
+    for (int64_t r = 0; r < count; r++, sums += PANEL)
+        finish_row(&e, first + r, _mm512_loadu_si512(sums), _mm512_loadu_si512(sums + 16),
+                   to->row_scale[first + r]);
 }
 
-const w4ax_path w4ax_avx512 = {quantize, accumulate, finish};
+const w4ax_path w4ax_avx512 = {quantize, product};
 #endif

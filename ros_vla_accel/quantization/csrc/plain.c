@@ -45,8 +45,9 @@ void w4ax_plain_quantize(const w4ax_layer *layer, const void *x, int type, int64
     }
 }
 
-static void accumulate(const w4ax_layer *layer, int64_t panel, const int8_t *quantized,
-                       int64_t first, int64_t count, int32_t *sums, int8_t *scratch) {
+static void product(const w4ax_layer *layer, int64_t panel, const int8_t *quantized,
+                    int64_t first, int64_t count, const w4ax_output *to, int32_t *sums,
+                    int8_t *scratch) {
     int64_t blocks = w4ax_blocks(layer), depth = blocks * BLOCK;
     for (int c = 0; c < PANEL; c++) {
         for (int64_t b = 0; b < blocks; b++) {
@@ -66,6 +67,7 @@ static void accumulate(const w4ax_layer *layer, int64_t panel, const int8_t *qua
             sums[r * PANEL + c] = sum;
         }
     }
+    w4ax_plain_finish(layer, panel, first, count, sums, to);
 }
 
 static uint16_t to_bf16(float value) {
@@ -76,21 +78,21 @@ static uint16_t to_bf16(float value) {
 }
 
 void w4ax_plain_finish(const w4ax_layer *layer, int64_t panel, int64_t first, int64_t count,
-                       const void *sums, const float *row_scale, void *out, int type) {
+                       const int32_t *sums, const w4ax_output *to) {
     int64_t n = panel * PANEL, width = layer->outputs - n < PANEL ? layer->outputs - n : PANEL;
     for (int64_t r = 0; r < count; r++)
         for (int64_t i = 0; i < width; i++) {
-            int32_t sum = ((const int32_t *)sums)[r * PANEL + i];
-            float value = (float)sum * layer->channel_scale[n + i] * row_scale[r];
+            int32_t sum = sums[r * PANEL + i];
+            float value = (float)sum * layer->channel_scale[n + i] * to->row_scale[first + r];
             if (layer->bias) value += layer->bias[n + i];
             int64_t at = (first + r) * layer->outputs + n + i;
-            if (type == INT32)
-                ((int32_t *)out)[at] = sum;
-            else if (type == FLOAT32)
-                ((float *)out)[at] = value;
+            if (to->type == INT32)
+                ((int32_t *)to->out)[at] = sum;
+            else if (to->type == FLOAT32)
+                ((float *)to->out)[at] = value;
             else
-                ((uint16_t *)out)[at] = to_bf16(value);
+                ((uint16_t *)to->out)[at] = to_bf16(value);
         }
 }
 
-const w4ax_path w4ax_plain = {w4ax_plain_quantize, accumulate, w4ax_plain_finish};
+const w4ax_path w4ax_plain = {w4ax_plain_quantize, product};

@@ -170,11 +170,10 @@ typedef struct {
     const w4ax_path *path;
     const w4ax_path16 *path16;
     const void *x;
-    void *out;
+    w4ax_output to;
     int8_t *quantized;
-    float *scale;
     int64_t rows, row_block;
-    int type, limit, raw;
+    int type, limit;
 } job;
 
 static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -186,7 +185,8 @@ static void prepare_item(void *context, int64_t item, void *scratch) {
     if (j->path16)
         j->path16->spread(j->layer, j->x, j->type, first, count, (uint16_t *)j->quantized);
     else
-        j->path->quantize(j->layer, j->x, j->type, first, count, j->limit, j->quantized, j->scale);
+        j->path->quantize(j->layer, j->x, j->type, first, count, j->limit, j->quantized,
+                          j->to.row_scale);
 }
 
 static void product_item(void *context, int64_t item, void *scratch) {
@@ -197,29 +197,26 @@ static void product_item(void *context, int64_t item, void *scratch) {
     char *sums = scratch;
     char *panel_space = sums + j->row_block * PANEL * 4;
     if (j->path16)
-        j->path16->accumulate(j->layer, panel, (const uint16_t *)j->quantized, first, count,
-                              (float *)sums, (uint16_t *)panel_space);
+        j->path16->product(j->layer, panel, (const uint16_t *)j->quantized, first, count, &j->to,
+                           (float *)sums, (uint16_t *)panel_space);
     else
-        j->path->accumulate(j->layer, panel, j->quantized, first, count, (int32_t *)sums,
-                            (int8_t *)panel_space);
-    w4ax_finish finish = j->path16 ? j->path16->finish : j->path->finish;
-    finish(j->layer, panel, first, count, sums, j->path16 ? NULL : j->scale + first, j->out,
-           j->raw ? INT32 : j->type);
+        j->path->product(j->layer, panel, j->quantized, first, count, &j->to, (int32_t *)sums,
+                         (int8_t *)panel_space);
 }
 
-/* x (rows, inputs) of ``type`` -> out (rows, outputs) of the same type; with ``raw``, out takes
- * the int32 sums and row_scale (rows,) the activation scales. Returns 0, or -1 for a path that
+/* x (rows, inputs) of ``type`` -> out (rows, outputs) of the same type; with ``row_scale``, out
+ * takes the int32 sums and row_scale (rows,) the activation scales. Returns 0, or -1 for a path that
  * does not run here, -2 without memory. */
 EXPORT int w4ax_linear(const w4ax_layer *layer, const void *x, void *out, int64_t rows, int type,
                        int bits, int path, int threads, float *row_scale) {
     if (!(w4ax_paths() >> path & 1)) return -1;
-    job j = {.layer = layer, .x = x, .out = out, .rows = rows, .type = type};
-    j.raw = row_scale != NULL;
+    job j = {.layer = layer, .x = x, .rows = rows, .type = type};
+    j.to = (w4ax_output){out, row_scale ? INT32 : type, row_scale};
     int64_t depth = w4ax_blocks(layer) * BLOCK, padded = (rows + 15) / 16 * 16;
     size_t element = 1;
     if (bits == 16) {
 #if W4AX_X86
-        if (path != PATH_AMX || j.raw) return -1;
+        if (path != PATH_AMX || row_scale) return -1;
         j.path16 = &w4ax_amx16;
         element = 2;
 #else
@@ -233,7 +230,7 @@ EXPORT int w4ax_linear(const w4ax_layer *layer, const void *x, void *out, int64_
     char *held = buffer(0, space + (size_t)padded * 4);
     if (!held) return -2;
     j.quantized = (int8_t *)held;
-    j.scale = row_scale ? row_scale : (float *)(held + space);
+    if (!j.path16 && !row_scale) j.to.row_scale = (float *)(held + space);
     /* Rows of one pass over a panel: their activations stay in the second-level cache. */
     int64_t fit = (1 << 20) / (depth * (int64_t)element) / 32 * 32;
     fit = fit < 64 ? 64 : smaller(fit, 512);

@@ -56,42 +56,43 @@ static inline const uint8_t *w4ax_scales(const w4ax_layer *layer, int64_t panel,
     return layer->group_scale + (panel * groups + group) * PANEL;
 }
 
-/* Sums of one panel (int32, or float where row_scale is NULL) to out, whose row ``first`` they
- * begin at. The order is part of the contract: sum x channel scale x row scale + bias, each
- * rounded to float, then to the type of out. INT32 takes the sums as they are. */
-typedef void (*w4ax_finish)(const w4ax_layer *, int64_t panel, int64_t first, int64_t count,
-                            const void *sums, const float *row_scale, void *out, int type);
+/* Where products go: out (rows, N) of ``type``. The order of arithmetic is part of the contract:
+ * sum x channel scale x row scale + bias, each rounded to float, then to the type of out. INT32
+ * takes the sums as they are. */
+typedef struct {
+    void *out;
+    int type;
+    float *row_scale; /* (rows,), written by quantize; NULL at width 16 */
+} w4ax_output;
 
 /* One path's share of the work. ``quantized`` holds what its quantize function wrote.
  *
  * quantize: rows first..first+count (count <= 16, first a multiple of 16) of x to n-bit integers,
  * and each row's scale (NaN when the row holds one; its integers are then 0).
- * accumulate: sums of one panel for rows first..first+count, in the order that the path's finish
- * reads: 128 bytes a row, rows in multiples of 32. scratch: 32 x K elements, and at least
- * W4AX_SCRATCH bytes. */
+ * product: outputs of one panel for rows first..first+count. sums: 128 bytes a row, rows in
+ * multiples of 32. scratch: 32 x K elements, and at least W4AX_SCRATCH bytes. */
 typedef struct {
     void (*quantize)(const w4ax_layer *, const void *x, int type, int64_t first, int64_t count,
                      int limit, int8_t *quantized, float *scale);
-    void (*accumulate)(const w4ax_layer *, int64_t panel, const int8_t *quantized, int64_t first,
-                       int64_t count, int32_t *sums, int8_t *scratch);
-    w4ax_finish finish;
+    void (*product)(const w4ax_layer *, int64_t panel, const int8_t *quantized, int64_t first,
+                    int64_t count, const w4ax_output *to, int32_t *sums, int8_t *scratch);
 } w4ax_path;
 
 /* Width 16: BF16 activations, laid out by ``spread``, on weights unpacked to BF16. */
 typedef struct {
     void (*spread)(const w4ax_layer *, const void *x, int type, int64_t first, int64_t count,
                    uint16_t *spread);
-    void (*accumulate)(const w4ax_layer *, int64_t panel, const uint16_t *spread, int64_t first,
-                       int64_t count, float *sums, uint16_t *scratch);
-    w4ax_finish finish;
+    void (*product)(const w4ax_layer *, int64_t panel, const uint16_t *spread, int64_t first,
+                    int64_t count, const w4ax_output *to, float *sums, uint16_t *scratch);
 } w4ax_path16;
 
 /* quantized[row][k]. */
 void w4ax_plain_quantize(const w4ax_layer *layer, const void *x, int type, int64_t first,
                          int64_t count, int limit, int8_t *quantized, float *scale);
 
+/* sums[row][32] to the outputs of rows first..first+count. */
 void w4ax_plain_finish(const w4ax_layer *layer, int64_t panel, int64_t first, int64_t count,
-                       const void *sums, const float *row_scale, void *out, int type);
+                       const int32_t *sums, const w4ax_output *to);
 
 extern const w4ax_path w4ax_plain;
 extern const int8_t w4ax_values[16][64];  /* [g][4 x 16]: g * (q - 8) */
