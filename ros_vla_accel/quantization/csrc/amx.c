@@ -14,7 +14,8 @@
         "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,avx512bf16,amx-tile,amx-int8,amx-bf16")))
 
 enum { TILE_ROWS = 16, TILE_BYTES = 1024, ROW_BYTES = 64 };
-enum { AHEAD = 3 * PANEL * BLOCK_BYTES }; /* bytes of weights that are fetched ahead of use */
+/* Bytes of weights that are fetched ahead of use, to the first and the second-level cache. */
+enum { NEAR = PANEL * BLOCK_BYTES, FAR = 8 * PANEL * BLOCK_BYTES };
 enum { CHUNK = 16384 };                   /* bytes of unpacked weights that stay in the L1 cache */
 
 AMX static inline void configure(void) {
@@ -148,14 +149,20 @@ AMX static void finish(const ending *e, int64_t first, int64_t count, const void
     }
 }
 
+AMX static inline void fetch(const uint8_t *weights) {
+    _mm_prefetch((const char *)weights + NEAR, _MM_HINT_T0);
+    _mm_prefetch((const char *)weights + FAR, _MM_HINT_T1);
+}
+
 /* One block to [half][32 channels][64 inputs] int8. */
 AMX static inline void unpack(const w4ax_layer *layer, int64_t panel, int64_t block, int8_t *to) {
     const uint8_t *bytes = w4ax_block(layer, panel, block);
     const uint8_t *low = w4ax_scales(layer, panel, 2 * block);
     const uint8_t *high = w4ax_scales(layer, panel, 2 * block + 1);
     for (int c = 0; c < PANEL; c++) {
-        _mm_prefetch((const char *)bytes + AHEAD + c * BLOCK_BYTES, _MM_HINT_T0);
-        __m512i w = _mm512_loadu_si512(bytes + c * BLOCK_BYTES);
+        const uint8_t *from = bytes + c * BLOCK_BYTES;
+        fetch(from);
+        __m512i w = _mm512_loadu_si512(from);
         __m512i a = _mm512_permutexvar_epi8(w, _mm512_load_si512(w4ax_values[low[c]]));
         __m512i b = _mm512_permutexvar_epi8(_mm512_srli_epi16(w, 4),
                                             _mm512_load_si512(w4ax_values[high[c]]));
@@ -240,7 +247,7 @@ AMX static inline void unpack16(const w4ax_layer *layer, int64_t panel, int64_t 
     const uint8_t *high = w4ax_scales(layer, panel, 2 * block + 1);
     for (int c = 0; c < PANEL; c++) {
         const uint8_t *from = bytes + c * BLOCK_BYTES;
-        _mm_prefetch((const char *)from + AHEAD, _MM_HINT_T0);
+        fetch(from);
         __m512i a = _mm512_cvtepu8_epi16(_mm256_loadu_si256((const void *)from));
         __m512i b = _mm512_cvtepu8_epi16(_mm256_loadu_si256((const void *)(from + 32)));
         __m512i l = _mm512_load_si512(w4ax_values16[low[c]]);

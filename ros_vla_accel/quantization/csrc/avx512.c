@@ -18,7 +18,7 @@ AVX512 static void quantize(const w4ax_layer *layer, const void *x, int type, in
     }
 }
 
-enum { AHEAD = 3 * PANEL * BLOCK_BYTES };
+enum { AHEAD = 5 * PANEL * BLOCK_BYTES }; /* bytes of weights that are fetched ahead of use */
 
 AVX512 static inline void unpack_row(const uint8_t *bytes, const int8_t *low, const int8_t *high,
                                      __m512i *a, __m512i *b) {

@@ -22,26 +22,44 @@ AVX512 static inline __m512 load_row(const void *x, int type, int64_t index, __m
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
 }
 
+/* The largest magnitude of a row, as bits of a float. Compared as integers, so that infinity and
+ * NaN, which are the largest ones, are not lost. */
+AVX512 static inline int32_t row_largest(const void *x, int type, int64_t row, int64_t inputs) {
+    __m512i largest = _mm512_setzero_si512(), more = largest;
+    if (type == BFLOAT16) {
+        const uint16_t *from = (const uint16_t *)x + row * inputs;
+        const __m512i magnitude = _mm512_set1_epi16(0x7fff);
+        for (int64_t k = 0; k < inputs; k += 64) {
+            __mmask64 mask = inputs - k >= 64 ? ~0ull : (1ull << (inputs - k)) - 1;
+            __m512i a = _mm512_maskz_loadu_epi16((__mmask32)mask, from + k);
+            __m512i b = _mm512_maskz_loadu_epi16((__mmask32)(mask >> 32), from + k + 32);
+            largest = _mm512_max_epu16(largest, _mm512_and_si512(a, magnitude));
+            more = _mm512_max_epu16(more, _mm512_and_si512(b, magnitude));
+        }
+        largest = _mm512_max_epu16(largest, more);
+        more = _mm512_slli_epi32(largest, 16);
+        largest = _mm512_and_si512(largest, _mm512_set1_epi32((int)0xffff0000));
+    } else {
+        const float *from = (const float *)x + row * inputs;
+        const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
+        for (int64_t k = 0; k < inputs; k += 32) {
+            __m512i a = _mm512_maskz_loadu_epi32(lanes(k, inputs), from + k);
+            __m512i b = _mm512_maskz_loadu_epi32(lanes(k + 16, inputs), from + k + 16);
+            largest = _mm512_max_epi32(largest, _mm512_and_si512(a, magnitude));
+            more = _mm512_max_epi32(more, _mm512_and_si512(b, magnitude));
+        }
+    }
+    return _mm512_reduce_max_epi32(_mm512_max_epi32(largest, more));
+}
+
 /* Scale of one row, and the factor that takes it to integers of at most ``limit``: 0 for a row
  * without a usable scale. */
 AVX512 static inline float row_factor(const void *x, int type, int64_t row, int64_t inputs,
                                       int limit, float *scale) {
-    const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
-    __m512i largest = _mm512_setzero_si512(), more = largest;
-    /* As integers, so that infinity and NaN, which are the largest ones, are not lost. */
-    for (int64_t k = 0; k < inputs; k += 32) {
-        int whole = k + 32 <= inputs;
-        __mmask16 m0 = whole ? 0xffff : lanes(k, inputs);
-        __mmask16 m1 = whole ? 0xffff : lanes(k + 16, inputs);
-        __m512 a = load_row(x, type, row * inputs + k, m0);
-        __m512 b = load_row(x, type, row * inputs + k + 16, m1);
-        largest = _mm512_max_epi32(largest, _mm512_and_si512(_mm512_castps_si512(a), magnitude));
-        more = _mm512_max_epi32(more, _mm512_and_si512(_mm512_castps_si512(b), magnitude));
-    }
     union {
         int32_t bits;
         float value;
-    } top = {_mm512_reduce_max_epi32(_mm512_max_epi32(largest, more))};
+    } top = {row_largest(x, type, row, inputs)};
     if (top.bits >= 0x7f800000) {
         *scale = NAN;
         return 0.0f;
