@@ -231,10 +231,12 @@ EXPORT int w4ax_linear(const w4ax_layer *layer, const void *x, void *out, int64_
     if (!held) return -2;
     j.quantized = (int8_t *)held;
     if (!j.path16 && !row_scale) j.to.row_scale = (float *)(held + space);
-    /* Rows of one pass over a panel: their activations stay in the second-level cache. */
-    int64_t fit = (1 << 20) / (depth * (int64_t)element) / 32 * 32;
+    /* Rows of one pass over a panel: their activations stay in the second-level cache. Blocks are
+     * equal, since each unpacks all weights. */
+    int64_t fit = (5 << 18) / (depth * (int64_t)element) / 32 * 32;
     fit = fit < 64 ? 64 : smaller(fit, 512);
-    j.row_block = smaller((rows + 31) / 32 * 32, fit);
+    int64_t blocks = (rows + fit - 1) / fit;
+    j.row_block = (rows + 32 * blocks - 1) / (32 * blocks) * 32;
     region r = {.prepare = prepare_item, .item = product_item, .context = &j};
     r.preparations = padded / 16;
     r.items = w4ax_panels(layer) * ((rows + j.row_block - 1) / j.row_block);
