@@ -204,6 +204,8 @@ static void product_item(void *context, int64_t item, void *scratch) {
                          (int8_t *)panel_space);
 }
 
+enum { ALONE = 64 }; /* blocks of 32 channels x 128 inputs, per 32 rows */
+
 /* x (rows, inputs) of ``type`` -> out (rows, outputs) of the same type; with ``row_scale``, out
  * takes the int32 sums and row_scale (rows,) the activation scales. Returns 0, or -1 for a path that
  * does not run here, -2 without memory. */
@@ -243,5 +245,7 @@ EXPORT int w4ax_linear(const w4ax_layer *layer, const void *x, void *out, int64_
     size_t unpacked = (size_t)(depth * PANEL) * element;
     if (unpacked < W4AX_SCRATCH) unpacked = W4AX_SCRATCH;
     r.scratch = (size_t)(j.row_block * PANEL * 4) + unpacked;
+    /* A second thread takes longer to arrive than a small product does alone. */
+    if (w4ax_panels(layer) * w4ax_blocks(layer) * (1 + rows / 32) < ALONE) threads = 1;
     return run(&r, threads);
 }
