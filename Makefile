@@ -37,6 +37,9 @@ bench: setup
 	$(BIN)/ros-vla-accel bench ros --json runs/bench_ros.json
 	$(BIN)/ros-vla-accel bench policy --json runs/bench_policy.json
 	$(BIN)/ros-vla-accel bench trigger --json runs/bench_trigger.json
+	$(BIN)/ros-vla-accel bench kernels --json runs/bench_kernels.json
+	$(BIN)/ros-vla-accel bench memory --json runs/bench_memory.json
+	$(BIN)/ros-vla-accel bench quantization --json runs/bench_quantization.json
 	$(BIN)/ros-vla-accel bench replay --json runs/bench_replay.json
 
 clean:
