@@ -49,12 +49,17 @@ class BranchCacheConfig(CacheConfig):
     whole block, its attention is refreshed together with its mixture. forecast: a reused output
     is drawn on along the line through its last two computed values (the order-1 forecast of
     TaylorSeer, arXiv:2503.06923, per branch) rather than held. cost: prices of the parts.
+
+    On the shipped flow head at 50 steps, every third full, nothing between, the forecast brings
+    the mean error from 0.017 to 0.005 of an action's range of about -1..1 (``bench moeca``). There
+    a full step more often is worth more than a budget: experts of 0.6 MB cost little beside the
+    choice among them. A budget is for experts whose weights are expensive to read.
     """
 
     budget: float = 0.25
     full_last: bool = True
     attention: str = "with_moe"
-    forecast: bool = False
+    forecast: bool = True
     cost: CostModel = field(default_factory=CostModel)
 
     def __post_init__(self) -> None:

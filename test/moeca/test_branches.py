@@ -121,7 +121,10 @@ def test_a_larger_budget_computes_more_and_errs_less(reference, denoise) -> None
     exact = torch.cat([denoise(reference, seed=s, steps=12) for s in range(4)])
     computed, errors = [], []
     for budget in (0.0, 0.5, 0.9):
-        enable_cache(reference, BranchCacheConfig(budget=budget, interval=6, full_last=False))
+        enable_cache(
+            reference,
+            BranchCacheConfig(budget=budget, interval=6, full_last=False, forecast=False),
+        )
         found = torch.cat([denoise(reference, seed=s, steps=12) for s in range(4)])
         computed.append(summary(reference).counts.branches_computed)
         errors.append(float((found - exact).abs().mean()))

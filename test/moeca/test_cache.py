@@ -23,7 +23,7 @@ from ros_vla_accel.moeca import (
 )
 
 METHODS = [
-    BranchCacheConfig(budget=0.0),
+    BranchCacheConfig(budget=0.0, forecast=False),
     BranchCacheConfig(budget=0.3, attention="always"),
     BranchCacheConfig(budget=0.5, forecast=True),
     ForaConfig(),
@@ -35,7 +35,7 @@ METHODS = [
 EXACT = [
     BranchCacheConfig(budget=1.0),
     BranchCacheConfig(budget=1.0, attention="full_steps", forecast=True),
-    BranchCacheConfig(budget=0.2, interval=1),
+    BranchCacheConfig(budget=0.2, interval=1, forecast=False),
     ForaConfig(interval=1),
     TaylorConfig(interval=1),
     TokenCacheConfig(interval=1),
