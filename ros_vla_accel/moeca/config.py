@@ -50,10 +50,10 @@ class BranchCacheConfig(CacheConfig):
     is drawn on along the line through its last two computed values (the order-1 forecast of
     TaylorSeer, arXiv:2503.06923, per branch) rather than held. cost: prices of the parts.
 
-    On the shipped flow head at 50 steps, every third full, nothing between, the forecast brings
-    the mean error from 0.017 to 0.005 of an action's range of about -1..1 (``bench moeca``). There
-    a full step more often is worth more than a budget: experts of 0.6 MB cost little beside the
-    choice among them. A budget is for experts whose weights are expensive to read.
+    On the shipped flow head at 50 steps, every third full and nothing between, the forecast
+    brings the mean error from 0.017 to 0.005 in normalized units (six observations of random
+    images). There a full step more often is worth more than a budget: experts of 0.6 MB cost
+    little beside the choice among them. A budget is for experts that are expensive to read.
     """
 
     budget: float = 0.25
