@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from ros_vla_accel.policies.attention import Attention, Memory
 from ros_vla_accel.policies.config import ModelConfig
+from ros_vla_accel.policies.head_adapter import ReferenceHeadAdapter
 from ros_vla_accel.policies.moe import MixtureOfExperts
 
 
@@ -107,6 +108,10 @@ class ActionHead(nn.Module):
     def zero_layers(self) -> list[nn.Linear]:
         """The layers that start at zero (adaLN-Zero): before training, every block is idle."""
         return [self.modulation, self.out, *(block.modulation for block in self.blocks)]
+
+    def cache_adapter(self) -> ReferenceHeadAdapter:
+        """Names its parts for ``moeca.enable_cache``."""
+        return ReferenceHeadAdapter(self.blocks)
 
     def condition(self, context: Tensor, time: Tensor) -> Conditioning:
         """context: (B, N, D), its first token the summary. time: (B, S) in [0, 1]."""

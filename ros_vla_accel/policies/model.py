@@ -29,10 +29,15 @@ class ReferenceVLA(nn.Module):
         self.head = ActionHead(config)
 
     def act(
-        self, context: Tensor, noise: Tensor, steps: int, bounds: tuple[Tensor, Tensor]
+        self,
+        context: Tensor,
+        noise: Tensor,
+        steps: int,
+        bounds: tuple[Tensor, Tensor],
+        solver: str | None = None,
     ) -> Tensor:
         """Head stage: context (B, M, D) and noise (B, K, H, A) -> chunks (B, K, H, A)."""
-        return sample(self.config.objective, self.head, context, noise, steps, bounds)
+        return sample(self.config.objective, self.head, context, noise, steps, bounds, solver)
 
     def balance(self) -> Tensor:
         """Mean load-balance loss of the mixture layers in the last training pass."""

@@ -1,4 +1,4 @@
-"""How the action head is trained and sampled: flow matching, or diffusion with DDIM.
+"""How the action head is trained and sampled: flow matching, or diffusion.
 
 Both draw from the same standard normal noise and answer in normalized action units.
 """
@@ -10,6 +10,7 @@ import math
 import torch
 from torch import Tensor
 
+from ros_vla_accel.policies import solvers
 from ros_vla_accel.policies.head import ActionHead
 
 DIFFUSION_STEPS = 100
@@ -60,40 +61,27 @@ def sample(
     noise: Tensor,
     steps: int,
     bounds: tuple[Tensor, Tensor],
+    solver: str | None = None,
 ) -> Tensor:
     """Denoises ``noise`` (B, K, H, A) into chunks under context (B, N, D).
 
-    flow: Euler steps of equal size from noise (time 0) to action (time 1). ddpm: deterministic
-    DDIM (arXiv:2010.02502) over evenly spaced steps, the estimate clipped to ``bounds`` (A,).
-    The chunk keeps the precision of ``noise`` from step to step, whatever that of the head.
-    Raises ValueError for a number of steps out of ``STEP_RANGES``.
+    flow: steps of equal size from noise (time 0) to action (time 1), by solver ``euler`` (the
+    default), ``midpoint`` or ``heun``, which evaluate the head twice per step. ddpm: evenly
+    spaced steps, the estimate clipped to ``bounds`` (A,), by ``ddim`` (the default) or
+    ``dpmpp_2m``. The chunk keeps the precision of ``noise`` from step to step, whatever that of
+    the head. Raises ValueError for a number of steps out of ``STEP_RANGES``, or another solver.
     """
     check_steps(objective, steps)
+    known = solvers.FLOW if objective == "flow" else solvers.DIFFUSION
+    solver = solver or next(iter(known))
+    if solver not in known:
+        raise ValueError(
+            f"solver '{solver}' is unknown for a policy of objective '{objective}'; "
+            f"choose from {sorted(known)}"
+        )
     if objective == "flow":
-        return _euler(head, context, noise, steps)
-    return _ddim(head, context, noise, steps, bounds)
-
-
-def _euler(head: ActionHead, context: Tensor, x: Tensor, steps: int) -> Tensor:
-    times = torch.arange(steps, device=x.device) / steps
-    conditioning = head.condition(context, times.expand(len(x), -1))
-    for index in range(steps):
-        x = x + head(x.to(context.dtype), conditioning.step(index)).to(x.dtype) / steps
-    return x
-
-
-def _ddim(
-    head: ActionHead, context: Tensor, x: Tensor, steps: int, bounds: tuple[Tensor, Tensor]
-) -> Tensor:
+        return solvers.flow(solver, head, context, noise, steps)
     indices = torch.linspace(DIFFUSION_STEPS - 1, 0, steps).round().long()
     levels = [*signal_levels()[indices].tolist(), 1.0]
-    times = (indices / DIFFUSION_STEPS).to(x.device)
-    conditioning = head.condition(context, times.expand(len(x), -1))
-    for index in range(steps):
-        level, following = levels[index], levels[index + 1]
-        noise = head(x.to(context.dtype), conditioning.step(index)).to(x.dtype)
-        clean = (x - math.sqrt(1 - level) * noise) / math.sqrt(level)
-        clean = clean.clamp(*bounds)
-        noise = (x - math.sqrt(level) * clean) / math.sqrt(1 - level)
-        x = math.sqrt(following) * clean + math.sqrt(1 - following) * noise
-    return x
+    times = indices / DIFFUSION_STEPS
+    return solvers.diffusion(solver, head, context, noise, levels, times, bounds)
