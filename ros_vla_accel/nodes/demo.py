@@ -38,6 +38,8 @@ DEMO_DOMAIN = "61"
 START_TIMEOUT_S = 90.0
 QUANTIZED = "reference_w4ax"
 """Arguments of the default policy: it is faster with INT4 weights."""
+CALIBRATION = "reference"
+"""Of that policy: default thresholds would let it run at widths that it does not bear."""
 
 
 class DemoError(RuntimeError):
@@ -145,6 +147,7 @@ def _run(
     endpoint = f"tcp://127.0.0.1:{_free_port()}"
     policy = {"policy": options.policy, "policy_args": policy_args(options)}
     edge = {"use_sim_time": "true", "cloud_endpoint": endpoint, "route": options.route, **policy}
+    edge["calibration"] = CALIBRATION if policy["policy_args"] == QUANTIZED else ""
     sim = {"task": options.tasks[0], "seed": str(options.seed)}
     cloud = {"bind": endpoint, **policy}
     for kind, arguments in (("sim", sim), ("edge", edge), ("cloud", cloud)):

@@ -6,10 +6,13 @@ import pytest
 from rich.console import Console
 
 from ros_vla_accel.msg import PrecisionCommand
-from ros_vla_accel.nodes.demo import QUANTIZED, _parser, policy_args
+from ros_vla_accel.nodes.bringup import DEFAULT_POLICY
+from ros_vla_accel.nodes.demo import CALIBRATION, QUANTIZED, _parser, policy_args
 from ros_vla_accel.nodes.demo_operator import Watch
 from ros_vla_accel.nodes.demo_view import live_table, summary, summary_table
-from ros_vla_accel.policies.loader import policy_arguments
+from ros_vla_accel.policies.loader import load_policy, policy_arguments
+from ros_vla_accel.precision import Calibration
+from ros_vla_accel.resources import existing_path
 
 
 @pytest.mark.parametrize(
@@ -26,8 +29,10 @@ def test_the_default_policy_is_quantized_unless_told_otherwise(argv, expected):
     assert policy_args(_parser().parse_args(argv)) == expected
 
 
-def test_the_default_arguments_come_with_the_package():
+def test_the_default_arguments_and_their_calibration_come_with_the_package():
     assert policy_arguments(QUANTIZED) == {"quantize": "w4ax"}
+    calibration = Calibration.load(existing_path(CALIBRATION, "config/calibration"))
+    calibration.check(load_policy(DEFAULT_POLICY, QUANTIZED).spec.identity)
 
 
 def text(table) -> str:
