@@ -8,10 +8,12 @@ the package installs all the same, and ``ros-vla-accel doctor`` says that they a
 """
 
 from glob import glob
+from pathlib import Path
 
 from setuptools import Extension, find_packages, setup
 
-SHARE = ("msg", "launch", "config", "config.robots")
+FOLDERS = ("msg", "launch", "config", "config.robots", "config.policies", "config.calibration")
+SHARE = [name for name in FOLDERS if Path(name.replace(".", "/")).is_dir()]
 
 KERNELS = "ros_vla_accel/quantization/csrc"
 

@@ -46,7 +46,8 @@ def existing_path(name: str, folder: str, suffix: str = ".yaml") -> Path:
     try:
         return share_path(f"{folder}/{name}{suffix}")
     except FileNotFoundError:
-        known = sorted(entry.stem for entry in share_path(folder).glob(f"*{suffix}"))
+        places = [root / folder for root in _roots()]
+        known = sorted({entry.stem for place in places for entry in place.glob(f"*{suffix}")})
         raise FileNotFoundError(
             f"'{name}' is neither a file nor one of {known} in {folder}/"
         ) from None

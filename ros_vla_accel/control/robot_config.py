@@ -14,6 +14,7 @@ import yaml
 
 from ros_vla_accel.contracts import PolicySpec
 from ros_vla_accel.control.limits import HOLDS, ActionLimits
+from ros_vla_accel.kinematics.action_motion import AXES, ActionMotion
 
 _FIELD_PATH = re.compile(r"^[a-z_][a-z0-9_]*(\[\d+\])?(\.[a-z_][a-z0-9_]*(\[\d+\])?)*$")
 _JOINT_FIELDS = ("position", "velocity", "effort")
@@ -134,6 +135,28 @@ class RobotConfig:
             joint_lower=tuple(self._joint_limit(name)[0] for name in self.joint_names),
             joint_upper=tuple(self._joint_limit(name)[1] for name in self.joint_names),
         )
+
+    def motion_columns(self) -> dict[int, str]:
+        """Column of an action -> what it moves, by the names of ``kinematics.action_motion``.
+
+        For Cartesian kinds an axis, where the command's field ends in one (``linear.x``); for
+        joint kinds the joint that the action names or is named after. Others (grippers) have no
+        entry.
+        """
+        columns = {}
+        for column, (name, target) in enumerate(self.actions.items()):
+            if self.action_kind == "cartesian_velocity":
+                moved = ".".join(target.field.split(".")[-2:])
+                known: tuple[str, ...] = AXES
+            else:
+                moved, known = target.joint or name, self.joint_names
+            if moved in known:
+                columns[column] = moved
+        return columns
+
+    def action_motion(self, period_s: float) -> ActionMotion:
+        """Actions as motion per control period. Raises ValueError if none moves the arm."""
+        return ActionMotion(self.action_kind, self.motion_columns(), period_s, self.joint_names)
 
     def _measured_joints(self) -> tuple[int, ...] | None:
         if self.action_kind != "joint_position":

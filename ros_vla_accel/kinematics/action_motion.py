@@ -46,6 +46,8 @@ class ActionMotion:
                 f"no action column moves the arm: of {dict(columns)} none is among "
                 f"{', '.join(names) or 'the joints, which are not named'}"
             )
+        self.width = 1 + max(column for column, _ in self._places)
+        """Columns that a row must have at least."""
         self.turns = kind != "cartesian_velocity" or any(to >= 3 for _, to in self._places)
         """Whether rows tell the rotation; else it is zero, which is not known but assumed."""
 

@@ -25,7 +25,8 @@ NODE_ARGUMENTS = {
     "autostart": "configure and activate the nodes at start (true)",
     "robot": "robot YAML: a path, or a name in config/robots/ (metaworld_sawyer)",
     "policy": f"module:factory of the policy ({DEFAULT_POLICY})",
-    "policy_args": "YAML with the factory's arguments",
+    "policy_args": "YAML with the factory's arguments: a path, or a name in config/policies/",
+    "calibration": "YAML of `calibrate` for this policy: a path, or a name in config/calibration/",
     "cloud_endpoint": "ZeroMQ endpoint of the cloud worker (tcp://127.0.0.1:5555)",
     "route": "edge, cloud or auto: cloud while it is healthy (auto)",
 }
@@ -48,7 +49,10 @@ SIM_ARGUMENTS = {
 }
 CLOUD_ARGUMENTS = {
     "policy": (DEFAULT_POLICY, "module:factory of the policy"),
-    "policy_args": ("", "YAML with the factory's arguments"),
+    "policy_args": (
+        "",
+        "YAML with the factory's arguments: a path, or a name in config/policies/",
+    ),
     "bind": ("tcp://127.0.0.1:5555", "ZeroMQ endpoint to listen on"),
     "threads": ("1", "CPU threads of the policy"),
 }
@@ -108,6 +112,14 @@ def _true(text: str) -> bool:
     return text.lower() == "true"
 
 
+_FOLDERS = {
+    "robot": "config/robots",
+    "policy_args": "config/policies",
+    "calibration": "config/calibration",
+}
+"""Arguments that are YAML files -> where those that come with the package lie."""
+
+
 def _edge(given: dict[str, str]) -> list[Process]:
     names = ["vla_policy"]
     names += (
@@ -119,8 +131,9 @@ def _edge(given: dict[str, str]) -> list[Process]:
     parameters |= {name: given[name] for name in NODE_ARGUMENTS if given[name]}
     if given["autostart"]:
         parameters["autostart"] = _true(given["autostart"])
-    if given["robot"]:
-        parameters["robot"] = str(existing_path(given["robot"], "config/robots").resolve())
+    for name, folder in _FOLDERS.items():
+        if given[name]:
+            parameters[name] = str(existing_path(given[name], folder).resolve())
     started = [
         Process(
             name=name,
@@ -145,8 +158,9 @@ def _edge(given: dict[str, str]) -> list[Process]:
 def _view(given: dict[str, str], parameters: dict[str, Any]) -> Process:
     command = ["view", "--namespace", given["namespace"], "--log-level", given["log_level"]]
     command += ["--params-file", str(existing_path(given["params_file"], "config").resolve())]
-    if "robot" in parameters:
-        command += ["--robot", parameters["robot"]]
+    for name in ("robot", "calibration"):
+        if name in parameters:
+            command += [f"--{name}", parameters[name]]
     if parameters["use_sim_time"]:
         command.append("--use-sim-time")
     return Process(name="view", command=tuple(command), essential=False)
@@ -171,5 +185,6 @@ def _cloud(given: dict[str, str]) -> list[Process]:
     command = ["cloud", "--policy", given["policy"], "--bind", given["bind"]]
     command += ["--threads", given["threads"]]
     if given["policy_args"]:
-        command += ["--policy-args", given["policy_args"]]
+        path = existing_path(given["policy_args"], _FOLDERS["policy_args"])
+        command += ["--policy-args", str(path.resolve())]
     return [Process(name="cloud_worker", command=tuple(command))]

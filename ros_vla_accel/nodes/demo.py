@@ -36,6 +36,10 @@ from ros_vla_accel.policies.instructions import PARAPHRASES, instructions
 DEMO_DOMAIN = "61"
 """Not ROS 2's default domain: the demo's /clock must not reach a real robot's nodes."""
 START_TIMEOUT_S = 90.0
+QUANTIZED = "reference_w4ax"
+"""Arguments of the default policy: it is faster with INT4 weights."""
+CALIBRATION = "reference"
+"""Of that policy: default thresholds would let it run at widths that it does not bear."""
 
 
 class DemoError(RuntimeError):
@@ -99,7 +103,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--headless", action="store_true", help="no live table")
     parser.add_argument("--route", default="auto", choices=["edge", "cloud", "auto"])
     parser.add_argument("--policy", default=DEFAULT_POLICY, help="module:factory")
-    parser.add_argument("--policy-args", default="", metavar="YAML", help="its arguments")
+    parser.add_argument(
+        "--policy-args",
+        metavar="YAML",
+        help="its arguments: a path, a name in config/policies, or none "
+        f"(default: {QUANTIZED}, INT4 weights, for the default policy; none for others)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="scene of the first episode")
     parser.add_argument(
         "--task-time", type=float, default=20.0, help="simulated seconds per task at most"
@@ -109,6 +118,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--image", default="runs/demo.png", help="contact sheet of the camera")
     parser.add_argument("--log-dir", default="runs/demo-logs", help="one log per process")
     return parser
+
+
+def policy_args(options: argparse.Namespace) -> str:
+    """The launch argument: as given, "none" being none, or the default for this policy."""
+    if options.policy_args is None:
+        return QUANTIZED if options.policy == DEFAULT_POLICY else ""
+    return "" if options.policy_args == "none" else str(options.policy_args)
 
 
 def _spin(executor: SingleThreadedExecutor) -> None:
@@ -129,8 +145,9 @@ def _run(
     console: Console,
 ) -> list[TaskResult]:
     endpoint = f"tcp://127.0.0.1:{_free_port()}"
-    policy = {"policy": options.policy, "policy_args": options.policy_args}
+    policy = {"policy": options.policy, "policy_args": policy_args(options)}
     edge = {"use_sim_time": "true", "cloud_endpoint": endpoint, "route": options.route, **policy}
+    edge["calibration"] = CALIBRATION if policy["policy_args"] == QUANTIZED else ""
     sim = {"task": options.tasks[0], "seed": str(options.seed)}
     cloud = {"bind": endpoint, **policy}
     for kind, arguments in (("sim", sim), ("edge", edge), ("cloud", cloud)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,8 @@ class Watch:
     link: LinkStats | None = None
     status: dict[str, Any] = field(default_factory=dict)
     inference_s: dict[str, list[float]] = field(default_factory=lambda: {"edge": [], "cloud": []})
-    bits: dict[int, int] = field(default_factory=dict)
+    precision: PrecisionCommand | None = None
+    executed: Counter[int] = field(default_factory=Counter)  # chunks by width
     frames: list[tuple[float, np.ndarray]] = field(default_factory=list)
     real_time_factors: list[float] = field(default_factory=list)
     task_ticks: int = 0
@@ -154,13 +156,13 @@ class DemoOperator(Node):
         self._note()
 
     def _on_precision(self, msg: PrecisionCommand) -> None:
-        bits = int(msg.activation_bits)
-        self.watch.bits[bits] = self.watch.bits.get(bits, 0) + 1
+        self.watch.precision = msg
 
     def _on_chunk(self, msg: ActionChunk) -> None:
         chunk = chunk_from_msg(msg)
         measured = {"edge": "total", "cloud": "round_trip"}.get(chunk.source)
         if measured is not None:
+            self.watch.executed[chunk.activation_bits] += 1
             self.watch.inference_s[chunk.source].append(chunk.timings_s[measured])
 
     def _on_status(self, msg: String) -> None:

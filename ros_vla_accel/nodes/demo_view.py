@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from rich.table import Table
 
+from ros_vla_accel.msg import PrecisionCommand
 from ros_vla_accel.nodes.demo_operator import Watch
 
 _STATES = ("idle", "playing", "starved", "fault")
@@ -73,13 +74,32 @@ def live_table(watch: Watch, task: str, instruction: str) -> Table:
         table.add_row(
             "width",
             f"{inference.activation_bits_commanded} bits commanded, "
-            f"{inference.activation_bits_executed} executed",
+            f"{inference.activation_bits_executed} executed at the edge",
         )
+    if watch.precision is not None:
+        table.add_row("precision", precision_text(watch.precision))
     if link is not None:
         table.add_row(
             "link", f"{_HEALTH[link.health]}, round trip {link.round_trip_ms:.1f} ms {link.reason}"
         )
     return table
+
+
+def precision_text(command: PrecisionCommand) -> str:
+    """Width, sensitivity S and what it is made of; the scores are NaN while unknown."""
+    text = f"{command.activation_bits} bits"
+    if math.isfinite(command.sensitivity):
+        text += (
+            f", S {command.sensitivity:.2f}, fineness {command.motion_fineness:+.2f}, "
+            f"jerk {command.angular_jerk:.2f}"
+        )
+    return f"{text}: {command.reason}"
+
+
+def width_shares(watch: Watch) -> dict[str, float]:
+    """Share of the chunks, edge and cloud, by the width at which they were made."""
+    total = sum(watch.executed.values())
+    return {str(bits): count / total for bits, count in sorted(watch.executed.items())}
 
 
 def summary(watch: Watch, results: list[TaskResult]) -> dict[str, Any]:
@@ -100,7 +120,7 @@ def summary(watch: Watch, results: list[TaskResult]) -> dict[str, Any]:
         "cloud_p50_ms": quantile_ms(cloud, 0.5),
         "cloud_p99_ms": quantile_ms(cloud, 0.99),
         "bytes_sent": int(inference.bytes_sent) if inference else -1,
-        "widths_commanded": {str(bits): count for bits, count in sorted(watch.bits.items())},
+        "widths_executed": width_shares(watch),
         "real_time_factor": float(np.median(watch.real_time_factors or [math.nan])),
     }
 
@@ -122,8 +142,10 @@ def summary_table(numbers: dict[str, Any], results: list[TaskResult]) -> Table:
         )
     table.add_row("sent to the cloud", f"{numbers['bytes_sent'] / 1e3:.0f} kB")
     table.add_row(
-        "widths commanded",
-        ", ".join(f"{bits} bits: {n}" for bits, n in numbers["widths_commanded"].items())
+        "inferences by width",
+        ", ".join(
+            f"{bits} bits: {share:.0%}" for bits, share in numbers["widths_executed"].items()
+        )
         or "none",
     )
     table.add_row("real-time factor", f"{numbers['real_time_factor']:.2f}")

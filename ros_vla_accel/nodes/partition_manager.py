@@ -22,6 +22,8 @@ from ros_vla_accel.partition.dispatcher import Dispatcher
 from ros_vla_accel.partition.link import LinkState
 from ros_vla_accel.partition.route import RouteConfig, RouteDecider
 from ros_vla_accel.partition.triggers import TriggerConfig, Triggers, TriggerSignals
+from ros_vla_accel.precision import Calibration
+from ros_vla_accel.resources import existing_path
 
 _LINK_FIELDS = (
     "endpoint",
@@ -43,6 +45,8 @@ class PartitionManager(AccelNode):
     """Subscribes joint_states and inference_request; publishes
     partition_decision, action_chunk (from the cloud) and link_stats.
 
+    A calibration's trigger settings replace those of the parameters.
+
     A decision is published five times per validity, and at once when a joint sample preempts the
     running chunk. The ZeroMQ client has its own thread; nothing here waits for the network.
     """
@@ -55,6 +59,7 @@ class PartitionManager(AccelNode):
             self.declare(name, item.default, "see config/edge.yaml")
         for item in fields(TriggerConfig):
             self.declare(item.name, item.default, "see config/edge.yaml")
+        self.declare("calibration", "", "YAML of `calibrate`: a path, or a name in the package")
         self._client: CloudClient | None = None
 
     def _setup(self) -> None:
@@ -65,6 +70,10 @@ class PartitionManager(AccelNode):
         triggers = TriggerConfig(
             **{item.name: self.get_parameter(item.name).value for item in fields(TriggerConfig)}
         )
+        calibration = self.get_parameter("calibration").value
+        if calibration:
+            found = Calibration.load(existing_path(calibration, "config/calibration"))
+            triggers = triggers.calibrated(found.triggers)
         self._decider = RouteDecider(config)
         self._triggers = Triggers(triggers)
         self._dispatcher = Dispatcher(triggers)

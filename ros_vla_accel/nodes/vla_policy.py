@@ -16,7 +16,6 @@ from std_msgs.msg import String
 
 from ros_vla_accel.cloud.codec import encode_observation, request_header
 from ros_vla_accel.contracts import (
-    ACTIVATION_BITS,
     SCHEMA_VERSION,
     InferenceRequest,
     Observation,
@@ -49,8 +48,10 @@ from ros_vla_accel.partition.scheduler import (
     StartEdge,
     Stop,
 )
+from ros_vla_accel.precision.width import CommandedWidth, WidthCommand
 
 POLL_S = 0.02
+FINE = ("ok", "no instruction")
 HANGING_S = 2.0
 """An inference that takes longer is reported while it runs."""
 
@@ -61,7 +62,8 @@ class VlaPolicy(AccelNode):
 
     The scheduler decides when to infer and where. Observations are built and encoded on one
     thread; the policy is loaded and run on another, so that callbacks and ``get_state`` are
-    answered meanwhile. The width is latched when a request is made.
+    answered meanwhile. The width is latched when a request is made: that of the newest precision
+    command, and 16 bits without one that is fresh and made for this policy.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -80,7 +82,7 @@ class VlaPolicy(AccelNode):
         self._policy: Policy | None = None
         self._problem = "loading the policy"
         self._input_problem = ""
-        self._bits = 16
+        self._width = CommandedWidth()
         self._executed_bits = 16
         self._instruction = ""
         self._recent: dict[int, Chunk] = {}
@@ -133,6 +135,7 @@ class VlaPolicy(AccelNode):
             **{item.name: self.get_parameter(item.name).value for item in fields(ObserverConfig)}
         )
         self._observer = Observer(policy.spec, self._robot, self._joints.buffer, config)
+        self._width.identity = policy.spec.identity
         self._scheduler = RequestScheduler(SchedulerConfig.of_policy(policy.spec))
         self._problem = ""
         self._policy = policy
@@ -191,7 +194,7 @@ class VlaPolicy(AccelNode):
             request_id=order.request_id,
             episode_id=order.episode_id,
             seed=order.request_id,
-            activation_bits=self._bits,
+            activation_bits=self._width.bits(time.monotonic_ns()),
             deadline_ns=order.deadline_ns if isinstance(order, StartCloud) else 0,
             previous=self._recent.get(playing),
             executed_rows=executed,
@@ -216,8 +219,9 @@ class VlaPolicy(AccelNode):
         self._poll()
 
     def _on_precision(self, msg: PrecisionCommand) -> None:
-        if msg.schema_version == SCHEMA_VERSION and msg.activation_bits in ACTIVATION_BITS:
-            self._bits = int(msg.activation_bits)
+        command = WidthCommand(int(msg.schema_version), int(msg.activation_bits), msg.policy)
+        self._width.take(command, time.monotonic_ns())
+        self._poll()
 
     def _on_decision(self, msg: PartitionDecision) -> None:
         if self._scheduler is None or msg.schema_version != SCHEMA_VERSION:
@@ -268,6 +272,7 @@ class VlaPolicy(AccelNode):
         # Here, on the callbacks' thread: an instruction may come while the policy is loading.
         if self._scheduler.on_instruction(self._instruction):
             self.get_logger().info(f"instruction: '{self._instruction}'")
+        self._scheduler.on_width(self._width.bits(time.monotonic_ns()))
         now_ns = self.now_ns()
         observation_ns = None
         self._input_problem = ""
@@ -295,7 +300,9 @@ class VlaPolicy(AccelNode):
             return problem
         if self._runner.busy_s > HANGING_S:
             return f"an edge inference has been running for {self._runner.busy_s:.0f} s"
-        return self._scheduler.status(time.monotonic_ns())
+        now_ns = time.monotonic_ns()
+        status = self._scheduler.status(now_ns)
+        return (self._width.problem(now_ns) or status) if status in FINE else status
 
     def _publish_stats(self) -> None:
         if not self.active:
@@ -305,7 +312,7 @@ class VlaPolicy(AccelNode):
             dropped_inputs=self._dropped + sum(self._joints.reader.rejected.values()),
             last_ms=self._last_s * 1e3,
             bytes_sent=self._bytes_sent,
-            activation_bits_commanded=self._bits,
+            activation_bits_commanded=self._width.bits(time.monotonic_ns()),
             activation_bits_executed=self._executed_bits,
             policy=self.get_parameter("policy").value,
             status=self._status(),
@@ -324,8 +331,8 @@ class VlaPolicy(AccelNode):
 
     def diagnosis(self) -> tuple[int, str, dict[str, Any]]:
         status = self._status()
-        level = self.OK if status in ("ok", "no instruction") else self.WARN
-        if "not loaded" in status or "raised" in status:
+        level = self.OK if status in FINE else self.WARN
+        if self._width.mismatch or "not loaded" in status or "raised" in status:
             level = self.ERROR
         counts = self._scheduler.counts if self._scheduler else {}
         return level, status, {**counts, "joint_states": self._joints.error or "ok"}

@@ -45,10 +45,10 @@ Order = StartEdge | StartCloud | Stop
 class SchedulerConfig:
     """Timing of the requests.
 
-    period_s, horizon, replan_rows: of the policy. executor_timeout_s: steady-clock silence after
-    which the executor counts as gone. idle_period_s: time between inferences while it is gone.
-    edge_p95_s: the edge's inference time until it has been measured. grace_periods: how long an
-    answer counts as in play before executor_state must show it. stop_repeat_s: time between
+    period_s, horizon, replan_rows, widths: of the policy. executor_timeout_s: steady-clock silence
+    after which the executor counts as gone. idle_period_s: time between inferences while it is
+    gone. edge_p95_s: the edge's inference time until it has been measured. grace_periods: how long
+    an answer counts as in play before executor_state must show it. stop_repeat_s: time between
     stops while the executor still plays. retry_s: rest after a failed edge inference.
     """
 
@@ -61,6 +61,7 @@ class SchedulerConfig:
     grace_periods: int = 3
     stop_repeat_s: float = 0.2
     retry_s: float = 0.5
+    widths: tuple[int, ...] = (16,)
 
     def __post_init__(self) -> None:
         if not 0 < self.replan_rows <= self.horizon:
@@ -73,10 +74,11 @@ class SchedulerConfig:
 
     @classmethod
     def of_policy(cls, spec: PolicySpec, **settings: float) -> SchedulerConfig:
-        """Takes period, horizon and replan_rows from the policy."""
+        """Takes period, horizon, replan_rows and widths from the policy."""
         return cls(
             period_s=spec.period_s,
             horizon=spec.horizon,
             replan_rows=spec.replan_rows,
+            widths=tuple(spec.widths),
             **settings,  # type: ignore[arg-type]
         )

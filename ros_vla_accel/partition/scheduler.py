@@ -12,9 +12,11 @@ from threading import RLock
 import numpy as np
 
 from ros_vla_accel.contracts import ActionChunk, ExecutorCode
+from ros_vla_accel.partition.in_play import Covered, ExecutorReport, InPlay
 from ros_vla_accel.partition.latency import LatencyWindow
 from ros_vla_accel.partition.orders import Order, SchedulerConfig, StartCloud, StartEdge, Stop
 from ros_vla_accel.partition.route import Decision, Route
+from ros_vla_accel.partition.width_rise import WidthRise
 
 
 @dataclass
@@ -33,15 +35,6 @@ class _Cloud:
     own_fallback_ns: int
     fallback_ns: int
     fell_back: bool = False
-
-
-@dataclass(frozen=True)
-class _Executor:
-    episode_id: int
-    request_id: int
-    chunk_stamp_ns: int
-    state: int
-    steady_ns: int
 
 
 class RequestScheduler:
@@ -73,13 +66,13 @@ class RequestScheduler:
         self.episode_id = wall_ms()
         self._last_request_id = wall_ms() * 1000
         self._period_ns = round(config.period_s * 1e9)
-        self._executor: _Executor | None = None
+        self._play = InPlay(config)
+        self._rise = WidthRise(config.widths)
         self._echoed = False
         self._decision: Decision | None = None
         self._preempt_handled: int | None = None
         self._edge: _Edge | None = None
         self._cloud: _Cloud | None = None
-        self._answer: tuple[int, int] | None = None
         self._stop_due = False
         self._stopped_steady_ns: int | None = None
         self._started_steady_ns: int | None = None
@@ -110,7 +103,9 @@ class RequestScheduler:
     ) -> None:
         """The newest executor_state. request_id: of the chunk in play, 0 if none."""
         with self._lock:
-            self._executor = _Executor(episode_id, request_id, chunk_stamp_ns, state, steady_ns)
+            self._play.executor = ExecutorReport(
+                episode_id, request_id, chunk_stamp_ns, state, steady_ns
+            )
             if episode_id == self.episode_id:
                 self._echoed = True
             elif episode_id > self.episode_id and not self._echoed:
@@ -124,9 +119,15 @@ class RequestScheduler:
                 self._preempt_handled = decision.preempt_seq
             self._decision = decision
 
-    def on_chunk(self, chunk: ActionChunk, now_ns: int) -> None:
-        """Any chunk seen on action_chunk; those of the edge are our own and ignored."""
+    def on_width(self, bits: int) -> None:
+        """The activation width that an inference started now would run at."""
         with self._lock:
+            self._rise.command(bits)
+
+    def on_chunk(self, chunk: ActionChunk, now_ns: int) -> None:
+        """Any chunk seen on action_chunk; of our own (edge) only the width is noted."""
+        with self._lock:
+            self._rise.made(chunk.request_id, chunk.activation_bits)
             if chunk.source != "cloud" or chunk.episode_id != self.episode_id:
                 return
             # What the executor drops is no answer: nonsense, or from before a clock reset.
@@ -143,7 +144,7 @@ class RequestScheduler:
                 if cloud and now_ns - chunk.stamp_ns <= cloud.deadline_ns - cloud.stamp_ns:
                     # A superseded request was answered in time: the cloud is there.
                     cloud.fallback_ns = cloud.own_fallback_ns
-            self._note_answer(chunk.stamp_ns, now_ns)
+            self._play.answer(chunk.request_id, chunk.stamp_ns, now_ns)
 
     def on_edge_done(self, request_id: int, now_ns: int, ok: bool = True) -> bool:
         """The edge inference ended; returns whether its chunk is to be published."""
@@ -160,7 +161,7 @@ class RequestScheduler:
             self.edge_latency.add((now_ns - edge.started_ns) * 1e-9)
             if edge.episode_id != self.episode_id:
                 return False
-            self._note_answer(edge.stamp_ns, now_ns)
+            self._play.answer(request_id, edge.stamp_ns, now_ns)
             return True
 
     def on_cloud_failed(self, request_id: int) -> None:
@@ -184,18 +185,22 @@ class RequestScheduler:
                 return None
             if not self.instruction:
                 return self._poll_stop(steady_ns)
-            covered_ns = self._covered_ns(now_ns, steady_ns)
+            covered = self._play.covered(now_ns, steady_ns, self.episode_id)
+            covered_ns = covered.stamp_ns if covered else None
             self._close_cloud(now_ns, covered_ns)
             if observation_ns is None:
                 return None
             if covered_ns is not None and observation_ns <= covered_ns:
                 return None  # An answer would be no newer than what is in play.
-            if self._executor_gone(steady_ns):
+            if self._play.gone(steady_ns):
                 return self._poll_alone(now_ns, steady_ns, observation_ns)
-            why = self._wanted(now_ns, covered_ns)
-            return (
-                self._choose(now_ns, steady_ns, observation_ns, covered_ns, why) if why else None
-            )
+            why = self._wanted(now_ns, covered)
+            if not why:
+                return None
+            order = self._choose(now_ns, steady_ns, observation_ns, covered_ns, why)
+            if order is not None and covered is not None:
+                self.counts["width_rises"] += self._rise.serve(covered.request_id)
+            return order
 
     def stop(self) -> Stop:
         """A stop for the present episode, when inference ends though the instruction stands."""
@@ -209,7 +214,7 @@ class RequestScheduler:
                 return "another policy process owns the executor; stop one of the two"
             if not self.instruction:
                 return "no instruction"
-            if self._executor_gone(steady_ns):
+            if self._play.gone(steady_ns):
                 return "no executor_state: one edge inference per idle_period_s, no cloud"
             chunk_s = self.config.horizon * self.config.period_s
             if self.edge_p95_s > chunk_s:
@@ -285,14 +290,14 @@ class RequestScheduler:
         )
 
     def _poll_stop(self, steady_ns: int) -> Stop | None:
-        executor = self._executor
+        executor = self._play.executor
         playing = executor is not None and (
             executor.request_id != 0
             or executor.state not in (ExecutorCode.IDLE, ExecutorCode.FAULT)
         )
         last_ns = self._stopped_steady_ns
         waited = last_ns is None or steady_ns - last_ns >= self.config.stop_repeat_s * 1e9
-        heard = playing and not self._executor_gone(steady_ns)
+        heard = playing and not self._play.gone(steady_ns)
         if not self._stop_due and not (heard and waited):
             return None
         self._stop_due = False
@@ -310,36 +315,21 @@ class RequestScheduler:
 
     # State
 
-    def _wanted(self, now_ns: int, covered_ns: int | None) -> str:
-        if covered_ns is None:
+    def _wanted(self, now_ns: int, covered: Covered | None) -> str:
+        if covered is None:
             return "no chunk in play"
         if self._cloud is not None:
             return "awaiting the cloud"
         if self._preempted():
             return "preempted"
+        rise = self._rise.asks(covered.request_id)
+        if rise:
+            return rise
         # An edge slower than the rows left after replan_rows has to start earlier.
         edge_rows = math.ceil(self.edge_p95_s / self.config.period_s)
         replan = max(1, min(self.config.replan_rows, self.config.horizon - 1 - edge_rows))
-        age_rows = (now_ns - covered_ns) / self._period_ns
+        age_rows = (now_ns - covered.stamp_ns) / self._period_ns
         return f"chunk in play is {age_rows:.1f} rows old" if age_rows >= replan else ""
-
-    def _covered_ns(self, now_ns: int, steady_ns: int) -> int | None:
-        """Stamp of the newest observation that is, or is about to be, in play."""
-        stamps = []
-        if self._answer is not None:
-            stamp_ns, seen_ns = self._answer
-            grace_ns = self.config.grace_periods * self._period_ns
-            if now_ns - seen_ns <= grace_ns or self._executor_gone(steady_ns):
-                stamps.append(stamp_ns)
-        executor = self._executor
-        if (
-            executor is not None
-            and executor.request_id != 0
-            and executor.episode_id == self.episode_id
-            and executor.chunk_stamp_ns <= now_ns + self._period_ns
-        ):
-            stamps.append(executor.chunk_stamp_ns)
-        return max(stamps, default=None)
 
     def _close_cloud(self, now_ns: int, covered_ns: int | None) -> None:
         cloud = self._cloud
@@ -351,10 +341,6 @@ class RequestScheduler:
             self._cloud = None
             self.counts["expired"] += 1
 
-    def _note_answer(self, stamp_ns: int, now_ns: int) -> None:
-        if self._answer is None or stamp_ns > self._answer[0]:
-            self._answer = (stamp_ns, now_ns)
-
     def _preempted(self) -> bool:
         return self._decision is not None and self._decision.preempt_seq != self._preempt_handled
 
@@ -365,13 +351,9 @@ class RequestScheduler:
     def _edge_free(self, now_ns: int) -> bool:
         return self._edge is None and now_ns >= self._rest_until_ns
 
-    def _executor_gone(self, steady_ns: int) -> bool:
-        executor = self._executor
-        limit_ns = self.config.executor_timeout_s * 1e9
-        return executor is None or steady_ns - executor.steady_ns > limit_ns
-
     def _usurped(self) -> bool:
-        return self._executor is not None and self._executor.episode_id > self.episode_id
+        executor = self._play.executor
+        return executor is not None and executor.episode_id > self.episode_id
 
     def _next_request_id(self) -> int:
         self._last_request_id += 1
@@ -380,7 +362,7 @@ class RequestScheduler:
     def _new_episode(self, episode_id: int) -> None:
         self.episode_id = episode_id
         self._cloud = None
-        self._answer = None
+        self._play.forget_answers()
         self._mark_preemption()
 
     def _watch_clock(self, now_ns: int) -> None:
@@ -392,9 +374,8 @@ class RequestScheduler:
         self._now_ns = now_ns
         self.counts["clock_resets"] += 1
         self._cloud = None
-        self._answer = None
+        self._play.forget()
         self._decision = None
-        self._executor = None
         self._rest_until_ns = 0
         if self._edge is not None:
             self._edge.episode_id = -1

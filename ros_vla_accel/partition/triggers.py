@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from ros_vla_accel.kinematics.joints import ABSURD, CLOCK_RESET_S, JointSample
@@ -51,6 +52,14 @@ class TriggerConfig:
                     f"{key} is {getattr(self, key)}; it must be at most half of window_s, "
                     f"which is {self.window_s}"
                 )
+
+    def calibrated(self, settings: Mapping[str, float]) -> TriggerConfig:
+        """With these settings of a calibration. Raises ValueError naming an unknown one."""
+        for key in settings:
+            if key not in vars(self):
+                known = ", ".join(vars(self))
+                raise ValueError(f"the calibration has a trigger '{key}'; known: {known}")
+        return replace(self, **settings)
 
 
 class TriggerSignals(NamedTuple):

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from ros_vla_accel.contracts import CameraSpec, Policy, PolicySpec
+from ros_vla_accel.resources import existing_path
 
 
 class PolicyLoadError(ValueError):
@@ -19,7 +20,8 @@ class PolicyLoadError(ValueError):
 def load_policy(name: str, args: Mapping[str, Any] | str | Path | None = None) -> Policy:
     """Calls the factory ``module:factory`` with keyword arguments and checks what it returns.
 
-    args: the arguments themselves, or the path of a YAML file that holds them.
+    args: the arguments themselves, or a YAML file that holds them: its path, or the name of one
+    in config/policies.
     Raises PolicyLoadError, which says what is wrong with name, arguments or policy.
     """
     module_name, colon, factory_name = name.partition(":")
@@ -51,9 +53,10 @@ def policy_arguments(args: Mapping[str, Any] | str | Path | None) -> dict[str, A
         return {}
     if isinstance(args, Mapping):
         return dict(args)
-    path = Path(args)
-    if not path.is_file():
-        raise PolicyLoadError(f"policy arguments '{path}': no such file")
+    try:
+        path = existing_path(str(args), "config/policies")
+    except FileNotFoundError as error:
+        raise PolicyLoadError(f"policy arguments '{args}': no such file; {error}") from error
     try:
         content = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:

@@ -5,3 +5,4 @@ from ros_vla_accel.precision.calibration import CalibrationError as CalibrationE
 from ros_vla_accel.precision.config import PrecisionConfig as PrecisionConfig
 from ros_vla_accel.precision.controller import PrecisionController as PrecisionController
 from ros_vla_accel.precision.controller import PrecisionDecision as PrecisionDecision
+from ros_vla_accel.precision.motion_precision import MotionPrecision as MotionPrecision

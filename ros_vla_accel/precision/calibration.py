@@ -11,6 +11,7 @@ import yaml
 from ros_vla_accel.precision.config import PrecisionConfig
 
 SCHEMA = 1
+SOURCES = ("fk", "action", "joint")
 
 
 class CalibrationError(ValueError):
@@ -40,6 +41,27 @@ class Calibration:
                 f"the calibration was made for policy {self.policy} ({self.identity[:12]}), not "
                 f"for this one ({identity[:12]}); run `ros-vla-accel calibrate` with this policy"
             )
+
+    def settings(self, parameters: PrecisionConfig, source: str) -> tuple[PrecisionConfig, str]:
+        """Its thresholds in place of those of ``parameters``, and the source of motion to use.
+
+        period_s, stale_s and look_ahead stay those of ``parameters``. source: fk, action, joint,
+        or auto for the calibration's own. CalibrationError where the thresholds mean nothing: for
+        motion from another source, or over another control period.
+        """
+        if source not in ("auto", self.source):
+            raise CalibrationError(
+                f"the calibration was made with motion from '{self.source}', and the source is "
+                f"'{source}'; set `source: {self.source}` (or auto), or run `ros-vla-accel "
+                "calibrate` with that source"
+            )
+        if abs(parameters.period_s - self.precision.period_s) > 1e-9:
+            raise CalibrationError(
+                f"the calibration was made for control periods of {self.precision.period_s} s, "
+                f"and period_s is {parameters.period_s}; run `ros-vla-accel calibrate` for it"
+            )
+        kept = {key: getattr(parameters, key) for key in ("period_s", "stale_s", "look_ahead")}
+        return replace(self.precision, **kept), self.source
 
     def save(self, path: Path) -> None:
         """Writes YAML."""
@@ -71,7 +93,7 @@ class Calibration:
             )
         try:
             precision = PrecisionConfig.from_dict(content["precision"])
-            return cls(
+            found = cls(
                 policy=str(content["policy"]["name"]),
                 identity=str(content["policy"]["identity"]),
                 source=str(content["source"]),
@@ -79,5 +101,8 @@ class Calibration:
                 triggers={str(k): float(v) for k, v in (content.get("triggers") or {}).items()},
                 measured=dict(content.get("measured") or {}),
             )
+            if found.source not in SOURCES:
+                raise ValueError(f"source is '{found.source}', not one of {SOURCES}")
+            return found
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CalibrationError(f"calibration '{path}' is damaged: {error!r}") from error

@@ -74,7 +74,7 @@ class PrecisionController:
         x, y, z = (float(value) for value in a_xyz)
         u, v, w = (float(value) for value in a_rot)
         if not math.isfinite(x + y + z + u + v + w):
-            return self._unknown("increment is not finite")
+            return self.unknown("increment is not finite")
         last_ns = self._stamp_ns
         if last_ns is not None and not 0 < stamp_ns - last_ns < 1.5 * self._period_ns:
             self.reset()
@@ -101,19 +101,20 @@ class PrecisionController:
             reason = f"rise, needed in {row} rows"
         return PrecisionDecision(self.bits, score, fineness, jerk, reason)
 
-    def stale(self, now_ns: int) -> PrecisionDecision | None:
+    def stale(self, now_ns: int, what: str = "joint states") -> PrecisionDecision | None:
         """A decision for full precision if no increment came for ``stale_s``, else None.
 
-        now_ns: on the clock of the increments' stamps.
+        now_ns: on the clock of the increments' stamps. what: where they come from.
         """
         if self._stamp_ns is None:
-            return self._unknown("no joint states")
+            return self.unknown(f"no {what}")
         age_s = (now_ns - self._stamp_ns) * 1e-9
         if abs(age_s) <= self.config.stale_s:
             return None
-        return self._unknown(f"joint states are {age_s:.2f} s old")
+        return self.unknown(f"{what} are {age_s:.2f} s old")
 
-    def _unknown(self, reason: str) -> PrecisionDecision:
+    def unknown(self, reason: str) -> PrecisionDecision:
+        """A cold start, with full precision meanwhile."""
         self.reset()
         return PrecisionDecision(FULL, math.nan, math.nan, math.nan, reason)
 

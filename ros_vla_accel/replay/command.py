@@ -71,6 +71,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--params", default="edge", metavar="YAML", help="the nodes' parameters (config/edge.yaml)"
     )
+    parser.add_argument(
+        "--calibration",
+        default="",
+        metavar="YAML",
+        help="the nodes' calibration: path, or name in config/calibration (default: that of "
+        "--params)",
+    )
     parser.add_argument("--start", type=float, default=0.0, help="seconds to skip")
     parser.add_argument("--duration", type=float, default=float("inf"), help="seconds to replay")
     parser.add_argument(
@@ -90,7 +97,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def config_from(options: argparse.Namespace, frames: int = 0) -> ReplayConfig:
     """Raises ValueError or OSError naming the option's file and what is wrong with it."""
     params = existing_path(options.params, "config")
-    precision, source = precision_config(params)
+    precision, source = precision_config(params, options.calibration)
     robot = load_robot(existing_path(options.robot, "config/robots")) if options.robot else None
     return ReplayConfig(
         remaps=parse_remaps(options.topics),
@@ -100,7 +107,7 @@ def config_from(options: argparse.Namespace, frames: int = 0) -> ReplayConfig:
         start_s=options.start,
         duration_s=options.duration,
         precision=precision,
-        triggers=trigger_config(params),
+        triggers=trigger_config(params, options.calibration),
         route=route_config(params),
         source=source,
         link=options.link,
@@ -133,7 +140,7 @@ def print_run(run: Run, console: Console) -> None:
     table.add_row("recorded", f"{run.duration_s:.1f} s, {run.messages} messages")
     table.add_row("replayed", f"{run.wall_s:.1f} s, {run.real_time_factor:.0f}x real time")
     table.add_row("joints", ", ".join(run.joint_names))
-    table.add_row("motion by", {"fk": "forward kinematics"}.get(run.source, "joint space"))
+    table.add_row("motion by", run.motion_by)
     table.add_row("decisions", str(run.decision_count))
     table.add_row("bits", ", ".join(f"{bits}: {share:.0%}" for bits, share in run.bits.items()))
     table.add_row("route", ", ".join(f"{where}: {s:.0%}" for where, s in run.route.items()))

@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ros_vla_accel.kinematics.fk import ForwardKinematics
-from ros_vla_accel.kinematics.increments import IncrementSource
+from numpy.typing import ArrayLike
+
+from ros_vla_accel.kinematics.action_motion import ActionMotion
 from ros_vla_accel.kinematics.joints import JointSample
 from ros_vla_accel.partition.dispatcher import Dispatcher
 from ros_vla_accel.partition.link import LinkState
 from ros_vla_accel.partition.route import Decision, RouteConfig, RouteDecider
 from ros_vla_accel.partition.triggers import TriggerConfig, Triggers, TriggerSignals
-from ros_vla_accel.precision import PrecisionConfig, PrecisionController, PrecisionDecision
+from ros_vla_accel.precision import MotionPrecision, PrecisionConfig, PrecisionDecision
+from ros_vla_accel.precision.motion_precision import Decided
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,11 @@ def preemption(signals: TriggerSignals, preempt_seq: int) -> dict[str, Any]:
 class Decider:
     """What quantization_controller and partition_manager decide, sample by sample.
 
-    A function of the samples (and of the descriptions and link states given between them):
-    nothing here looks at a clock. source: of the motion, as the node's parameter (auto, fk,
-    joint). tip_frame: link whose motion counts for fk; empty for the last one.
+    A function of what it is given: nothing here looks at a clock. By the motion alone, unless
+    it is also told what the actions mean and then gets the recorded plan (``on_chunk`` and
+    ``on_executor_state``). source: of the motion, as the node's parameter. motion: meaning of the
+    actions, which the source "action" needs. tip_frame: link whose motion counts for fk; empty
+    for the last one. Raises ValueError for a source that is unknown or cannot be had.
     """
 
     def __init__(
@@ -71,27 +75,22 @@ class Decider:
         route: RouteConfig,
         source: str = "auto",
         tip_frame: str = "",
+        motion: ActionMotion | None = None,
     ) -> None:
-        if source not in ("auto", "fk", "joint"):
-            raise ValueError(f"source is '{source}'; choose from auto, fk, joint")
         self.health = LinkState.HEALTHY
-        self._period_s = precision.period_s
-        self._controller = PrecisionController(precision)
+        self._precision = MotionPrecision(precision, source, motion, tip_frame)
         self._triggers = Triggers(triggers)
         self._dispatcher = Dispatcher(triggers)
         self._route = RouteDecider(route)
-        self._source = source
-        self._tip_frame = tip_frame or None
-        self._increments = IncrementSource(self._period_s, "joint") if source != "fk" else None
 
     @property
     def source(self) -> str:
-        """Where motion is measured now: fk or joint; none while fk waits for a description."""
-        return self._increments.source if self._increments else "none"
+        """Where motion is measured now; none while fk waits for a description."""
+        return self._precision.source
 
     @property
     def bits(self) -> int:
-        return self._controller.bits
+        return self._precision.controller.bits
 
     @property
     def preempt_seq(self) -> int:
@@ -99,26 +98,29 @@ class Decider:
 
     def describe(self, urdf: str, joint_names: tuple[str, ...]) -> str:
         """A robot_description came; returns why it is not used, or nothing."""
-        if self._source == "joint":
-            return ""
-        try:
-            kinematics = ForwardKinematics(urdf, joint_names, self._tip_frame)
-        except (ImportError, ValueError) as error:
-            return f"robot_description not used: {error}"
-        self._increments = IncrementSource(self._period_s, "fk", kinematics)
-        self._controller.reset()
-        return ""
+        return self._precision.describe(urdf, joint_names)
 
     def take(self, sample: JointSample) -> tuple[TriggerSignals, bool, list[PeriodDecision]]:
         """The sample's signals, whether to preempt now, and the control periods that it ends."""
         signals = self._triggers.update(sample)
         self._route.note(signals)
         preempt = self._dispatcher.update(signals) and self._route.preempt(self.health)
-        periods = []
-        for increment in self._increments.update(sample) if self._increments else ():
-            precision = self._controller.update(
-                increment.a_xyz, increment.a_rot, increment.stamp_ns
-            )
-            route = self._route.decide(increment.stamp_ns, self.health)
-            periods.append(PeriodDecision(increment.stamp_ns, precision, route))
-        return signals, preempt, periods
+        return signals, preempt, self._periods(self._precision.on_sample(sample))
+
+    def on_chunk(self, request_id: int, actions: ArrayLike, period_s: float) -> None:
+        """Takes a recorded action_chunk: (H, A) rows of ``period_s``."""
+        self._precision.on_chunk(request_id, actions, period_s)
+
+    def on_executor_state(
+        self, stamp_ns: int, playing: bool, request_id: int, row: int, command: ArrayLike
+    ) -> list[PeriodDecision]:
+        """Takes a recorded executor_state; the control period that it begins, if it decides."""
+        return self._periods(
+            self._precision.on_executor_state(stamp_ns, playing, request_id, row, command)
+        )
+
+    def _periods(self, decided: Decided) -> list[PeriodDecision]:
+        return [
+            PeriodDecision(stamp_ns, decision, self._route.decide(stamp_ns, self.health))
+            for stamp_ns, decision in decided
+        ]

@@ -18,7 +18,8 @@ class LiveSignals:
     """Signals of each joint sample and scores of each control period, for ``nodes.view``.
 
     precision, triggers, source: as the edge's nodes have them; thresholds are among the signals,
-    so that a plot can show them. joint_names: of the samples; tip_frame: see ``Decider``.
+    so that a plot can show them. joint_names: of the samples; tip_frame: see ``Decider``. The
+    scores are those of the motion alone: rows of the plan do not count here.
     """
 
     topics: Mapping[str, Sequence[str]] = MappingProxyType(

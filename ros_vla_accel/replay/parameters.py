@@ -10,7 +10,8 @@ import yaml
 
 from ros_vla_accel.partition.route import RouteConfig
 from ros_vla_accel.partition.triggers import TriggerConfig
-from ros_vla_accel.precision import PrecisionConfig
+from ros_vla_accel.precision import Calibration, PrecisionConfig
+from ros_vla_accel.resources import existing_path
 
 T = TypeVar("T")
 
@@ -41,8 +42,12 @@ def node_parameters(path: str | Path, node: str) -> dict[str, Any]:
     return values
 
 
-def precision_config(path: str | Path) -> tuple[PrecisionConfig, str]:
-    """Settings of quantization_controller, and its ``source`` (auto, fk or joint)."""
+def precision_config(path: str | Path, calibration: str = "") -> tuple[PrecisionConfig, str]:
+    """Settings of quantization_controller, and its ``source`` (auto, fk, action or joint).
+
+    calibration: as the node's parameter; empty: the file's. Raises CalibrationError (a
+    ValueError) or FileNotFoundError for one that cannot be used.
+    """
     values = node_parameters(path, "quantization_controller")
     default = PrecisionConfig()
     settings = {}
@@ -59,14 +64,24 @@ def precision_config(path: str | Path) -> tuple[PrecisionConfig, str]:
                 f"parameter file {path}: table_sensitivity and table_bits differ in length"
             ) from None
     try:
-        return PrecisionConfig.from_dict(settings), str(values.get("source", "auto"))
+        config = PrecisionConfig.from_dict(settings)
     except (TypeError, ValueError) as error:
         raise ParameterError(f"parameter file {path}: {error}") from None
+    source = str(values.get("source", "auto"))
+    found = _calibration(calibration, values)
+    return found.settings(config, source) if found else (config, source)
 
 
-def trigger_config(path: str | Path) -> TriggerConfig:
-    """RAPID's settings of partition_manager."""
-    return _config(TriggerConfig, path, {})
+def trigger_config(path: str | Path, calibration: str = "") -> TriggerConfig:
+    """RAPID's settings of partition_manager; calibration: as for ``precision_config``."""
+    config = _config(TriggerConfig, path, {})
+    found = _calibration(calibration, node_parameters(path, "partition_manager"))
+    return config.calibrated(found.triggers) if found else config
+
+
+def _calibration(given: str, values: dict[str, Any]) -> Calibration | None:
+    name = given or str(values.get("calibration") or "")
+    return Calibration.load(existing_path(name, "config/calibration")) if name else None
 
 
 def route_config(path: str | Path) -> RouteConfig:

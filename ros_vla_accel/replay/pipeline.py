@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ros_vla_accel.contracts import SCHEMA_VERSION, ExecutorCode
 from ros_vla_accel.control.robot_config import RobotConfig
 from ros_vla_accel.kinematics.intake import JointIntake
 from ros_vla_accel.kinematics.joints import JointSample, JointStateError
@@ -71,6 +73,18 @@ class ReplayConfig:
         if self.policy and self.robot is None:
             raise ValueError("a policy needs a robot YAML, which maps cameras and joints to it")
 
+    def decider(self) -> Decider:
+        """Decides as the nodes do; the plan counts where the robot says what its rows mean.
+
+        Raises ValueError for a source of motion that cannot be had.
+        """
+        motion = None
+        if self.robot:
+            with suppress(ValueError):  # Actions that move nothing known: as in the node.
+                motion = self.robot.action_motion(self.precision.period_s)
+        tip = self.robot.tip_frame if self.robot else ""
+        return Decider(self.precision, self.triggers, self.route, self.source, tip, motion)
+
 
 def replay(
     bag: str | Path,
@@ -118,10 +132,10 @@ class _Replay:
             "theta_redundancy": config.triggers.theta_redundancy,
         }
         self._quality = QualityCheck(self._result.quality)
-        tip = config.robot.tip_frame if config.robot else ""
-        self._decider = Decider(
-            config.precision, config.triggers, config.route, config.source, tip
-        )
+        try:
+            self._decider = config.decider()
+        except ValueError as error:
+            raise ReplayError(str(error)) from None
         if config.link == "down":
             self._decider.health = LinkState.DOWN
         self._read_fields = config.fields.reader()
@@ -272,6 +286,29 @@ class _Replay:
         self._events.take(channel.msgtype, msg, self._seconds(self._moment_ns(received_ns, msg)))
         if self._config.link == "recorded" and channel.msgtype.endswith("/LinkStats"):
             self._decider.health = LinkState(int(msg.health))
+        if getattr(msg, "schema_version", None) != SCHEMA_VERSION:
+            return
+        if channel.msgtype.endswith("/ActionChunk"):
+            self._on_chunk(msg)
+        elif channel.msgtype.endswith("/ExecutorState"):
+            self._on_executor_state(received_ns, msg)
+
+    def _on_chunk(self, msg: Any) -> None:
+        rows = np.asarray(msg.actions)
+        if rows.size == msg.horizon * msg.action_size:
+            shaped = rows.reshape(msg.horizon, msg.action_size)
+            self._decider.on_chunk(int(msg.request_id), shaped, float(msg.period_s))
+
+    def _on_executor_state(self, received_ns: int, msg: Any) -> None:
+        periods = self._decider.on_executor_state(
+            self._stamped_ns(received_ns, msg),
+            msg.state == ExecutorCode.PLAYING,
+            int(msg.request_id),
+            int(msg.row),
+            msg.command,
+        )
+        for period in periods:
+            self._keep(period)
 
     def _on_description(self, channel: Channel, received_ns: int, msg: Any) -> None:
         names = self._config.joints
@@ -308,14 +345,18 @@ class _Replay:
         """When it happened, on the time axis of the joint states: by its stamp if their clock
         stamped it (simulated time stands still now and then, and arrivals go on), else when it
         arrived."""
-        offset_ns = self._intake.alignment.offset_ns if self._intake else 0
-        stamp = msg.header.stamp
-        stamp_ns = int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
-        aligned_ns = stamp_ns + offset_ns
-        if not offset_ns or abs(received_ns - aligned_ns) > abs(received_ns - stamp_ns):
+        aligned_ns = self._stamped_ns(received_ns, msg)
+        if aligned_ns == _stamp_ns(msg):
             return received_ns
         # A chunk has the stamp of its observation, and comes later.
         return received_ns - self._late_ns if hasattr(msg, "horizon") else aligned_ns
+
+    def _stamped_ns(self, received_ns: int, msg: Any) -> int:
+        """The stamp, moved as those of the joint states are if their clock made it."""
+        stamp_ns = _stamp_ns(msg)
+        aligned_ns = stamp_ns + (self._intake.alignment.offset_ns if self._intake else 0)
+        theirs = abs(received_ns - aligned_ns) <= abs(received_ns - stamp_ns)
+        return aligned_ns if theirs else stamp_ns
 
     def _seconds(self, stamp_ns: int) -> float:
         return (stamp_ns - self._bag.start_ns) * 1e-9
@@ -342,6 +383,11 @@ class _Replay:
         result.quality.counts["damaged_file"] += len(self._bag.damage)
         result.quality.notes += self._bag.damage
         result.source = self._decider.source
+
+
+def _stamp_ns(msg: Any) -> int:
+    stamp = msg.header.stamp
+    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
 
 
 _NO_NAMES = JointStateError(

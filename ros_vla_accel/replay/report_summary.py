@@ -75,7 +75,7 @@ def _recording(run: Run) -> Table:
         ("messages read", f"{run.messages:,}"),
         ("joint states used", rate),
         ("joints", ", ".join(run.joint_names) or "none"),
-        ("motion by", {"fk": "forward kinematics"}.get(run.source, "joint space")),
+        ("motion by", run.motion_by),
         ("cameras", ", ".join(cameras) or "none"),
     ]
     if math.isfinite(run.real_time_factor):

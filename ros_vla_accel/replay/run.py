@@ -69,8 +69,8 @@ class Run:
     be replaced. thresholds: ``theta_fp``, ``theta_compat``, ``theta_redundancy``. events: tables
     of EVENT_COLUMNS, only those that the bag holds. inferences: table of ``--policy`` (``t_s``,
     ``bits``, ``duration_s``), empty without. bits, route: share of the control periods by width
-    and by "edge"/"cloud". source: of the motion, "fk" or "joint". messages: read from the bag.
-    decision_count: lines of decisions.jsonl. wall_s: how long the replay took.
+    and by "edge"/"cloud". source: of the motion: fk, joint, action or none. messages: read from
+    the bag. decision_count: lines of decisions.jsonl. wall_s: how long the replay took.
     """
 
     bag: str
@@ -89,6 +89,12 @@ class Run:
     inferences: Table = field(default_factory=dict)
     frames: list[Frame] = field(default_factory=list)
     quality: Quality = field(default_factory=Quality)
+
+    @property
+    def motion_by(self) -> str:
+        """The source of motion in words."""
+        known = {"fk": "forward kinematics", "joint": "joint space", "action": "commands"}
+        return known.get(self.source, "nothing: no robot_description")
 
     @property
     def real_time_factor(self) -> float:

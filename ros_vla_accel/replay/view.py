@@ -33,13 +33,16 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--robot", default="", help="robot YAML: a path, or a name in config/robots"
     )
+    parser.add_argument(
+        "--calibration", default="", help="the edge's: a path, or a name in config/calibration"
+    )
     parser.add_argument("--use-sim-time", action="store_true", help="time from /clock")
     parser.add_argument("--log-level", default="info")
     options = parser.parse_args(argv)
     try:
         params_file = existing_path(options.params_file, "config")
-        precision, source = precision_config(params_file)
-        triggers = trigger_config(params_file)
+        precision, source = precision_config(params_file, options.calibration)
+        triggers = trigger_config(params_file, options.calibration)
         robot = str(existing_path(options.robot, "config/robots")) if options.robot else ""
     except (FileNotFoundError, ValueError) as error:
         parser.error(str(error))

@@ -13,3 +13,6 @@ def test_bench_trigger_writes_its_figures_and_the_windows_are_exact(tmp_path: Pa
     assert summary["window_error"] < 1e-6
     assert 0 < summary["p50_us"] <= summary["p99_us"]
     assert summary["us_per_sample"] < 200, "an order of magnitude above the target of 20"
+    assert summary["partition_us"] == summary["us_per_sample"]
+    assert 0 < summary["quantization_us"] < 200
+    assert 0 < summary["quantization_state_kb"] < 64

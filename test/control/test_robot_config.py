@@ -155,3 +155,24 @@ def test_every_shipped_robot_loads_and_only_the_simulated_one_is_armed(path):
     assert robot.action_limits().size == len(robot.actions)
     assert robot.armed == (robot.name == "metaworld_sawyer")
     assert robot.name == path.stem
+
+
+def test_the_columns_that_move_the_arm_are_named_and_grippers_left_out():
+    sawyer = load_robot(SHIPPED)
+    assert sawyer.motion_columns() == {0: "linear.x", 1: "linear.y", 2: "linear.z"}
+    assert not sawyer.action_motion(0.05).turns
+    arm = load_robot(SHIPPED.parent / "ur5e_forward_position.yaml")
+    assert arm.motion_columns() == dict(enumerate(arm.joint_names))
+    assert arm.action_motion(0.05).kind == "joint_position"
+
+
+def test_a_joint_action_under_another_name_says_which_joint_it_moves(tmp_path):
+    robot = position_robot(tmp_path, a_cmd={"joint": "right_j1"}, right_j0={})
+    assert robot.motion_columns() == {0: "right_j1", 1: "right_j0"}
+
+
+def test_actions_that_move_nothing_have_no_motion(tmp_path):
+    content = document()
+    content["actions"] = {"gripper": content["actions"]["gripper"]}
+    with pytest.raises(ValueError, match="no action column moves the arm"):
+        load(tmp_path, content).action_motion(0.05)

@@ -11,9 +11,9 @@ from ros_vla_accel.contracts import ActionChunk, CameraSpec, PolicySpec
 
 
 class ArmPolicy:
-    """fail: what to do wrong: "raise", "reset", "shape", "list" or "hang"."""
+    """fail: what to do wrong: "raise", "reset", "shape", "list" or "hang". widths: of the spec."""
 
-    def __init__(self, fail: str = "") -> None:
+    def __init__(self, fail: str = "", widths: tuple[int, ...] = (16,)) -> None:
         self.spec = PolicySpec(
             name="arm_policy",
             cameras=(CameraSpec("corner2", 64, 64), CameraSpec("gripperPOV", 64, 64)),
@@ -22,6 +22,7 @@ class ArmPolicy:
             horizon=16,
             period_s=0.05,
             action_kind="cartesian_velocity",
+            widths=tuple(widths),
         )
         self._fail = fail
 
@@ -57,5 +58,5 @@ class ArmPolicy:
         )
 
 
-def make(fail: str = "") -> ArmPolicy:
-    return ArmPolicy(fail)
+def make(fail: str = "", widths: tuple[int, ...] = (16,)) -> ArmPolicy:
+    return ArmPolicy(fail, widths)

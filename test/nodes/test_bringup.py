@@ -10,6 +10,7 @@ from ros_vla_accel.nodes.__main__ import EXECUTABLES
 from ros_vla_accel.nodes.bringup import EDGE_ARGUMENTS, processes
 
 ROOT = Path(__file__).parents[2]
+YAMLS = ("robot", "policy_args", "calibration")
 
 
 def test_the_light_nodes_share_a_process_unless_told_otherwise():
@@ -33,7 +34,7 @@ def test_every_documented_launch_argument_reaches_the_processes():
         "cloud_endpoint": "tcp://10.0.0.1:1",
         "route": "cloud",
     }
-    others = {"params_file", "composed", "robot", "policy_args", "view", "record"}
+    others = {"params_file", "composed", "view", "record", *YAMLS}
     assert set(given) | others == set(EDGE_ARGUMENTS)
     for process in processes("edge", given):
         line = " ".join(process.ros_arguments())
@@ -47,6 +48,19 @@ def test_every_documented_launch_argument_reaches_the_processes():
             "route:=cloud",
         ):
             assert text in line
+
+
+def test_yaml_arguments_are_paths_or_names_of_the_package_s_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text("{}")
+    for process in processes("edge", {**dict.fromkeys(YAMLS, "mine.yaml"), "composed": "false"}):
+        line = process.ros_arguments()
+        assert [a for a in line if "mine" in a] == [f"{n}:={tmp_path}/mine.yaml" for n in YAMLS]
+    named = {"robot": "ur5e_forward_position", "policy_args": "reference_w4ax"}
+    line = " ".join(processes("edge", named)[0].ros_arguments())
+    assert f"policy_args:={ROOT}/config/policies/reference_w4ax.yaml" in line
+    (cloud,) = processes("cloud", {"policy_args": "reference_w4ax"})
+    assert cloud.command[-1] == f"{ROOT}/config/policies/reference_w4ax.yaml"
 
 
 def test_the_view_is_started_only_when_asked_for_and_sees_the_edge_s_settings():
@@ -74,6 +88,8 @@ def test_the_recorder_is_started_only_when_given_a_folder():
         ({"composed": "maybe"}, ValueError, "neither true nor false"),
         ({"robot": "nobody"}, FileNotFoundError, "metaworld_sawyer"),
         ({"params_file": "nothing"}, FileNotFoundError, "edge"),
+        ({"policy_args": "nothing"}, FileNotFoundError, "reference_w4ax"),
+        ({"calibration": "nothing"}, FileNotFoundError, "config/calibration"),
     ],
 )
 def test_a_wrong_argument_is_named(given, error, text):

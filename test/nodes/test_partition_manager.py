@@ -3,6 +3,7 @@
 import arm_policy
 import numpy as np
 import pytest
+from rclpy.parameter import Parameter
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import JointState
 
@@ -15,6 +16,7 @@ from ros_vla_accel.msg import ActionChunk, InferenceRequest, LinkStats, Partitio
 from ros_vla_accel.nodes.base import CHUNK_QOS, STATE_QOS
 from ros_vla_accel.nodes.convert import chunk_from_msg, request_to_msg, to_ns
 from ros_vla_accel.nodes.partition_manager import PartitionManager
+from ros_vla_accel.precision import Calibration, PrecisionConfig
 from ros_vla_accel.resources import existing_path
 
 ROBOT = load_robot(existing_path("metaworld_sawyer", "config/robots"))
@@ -179,8 +181,28 @@ def test_a_touch_is_reported_but_preempts_nothing_where_that_is_not_wanted(bench
 
 
 def test_a_malformed_endpoint_fails_the_configuration(bench):
-    from rclpy.parameter import Parameter
-
     overrides = [Parameter("cloud_endpoint", value="127.0.0.1")]
+    node = bench.add(PartitionManager(namespace="/vla", parameter_overrides=overrides))
+    assert not node.autostart()
+
+
+def calibration(path, triggers) -> str:
+    Calibration("arm_policy", "ab" * 32, "fk", PrecisionConfig(), triggers).save(path)
+    return str(path)
+
+
+def test_a_calibration_replaces_trigger_settings(bench, worker, tmp_path):
+    policy, arm = Policy(bench), Arm(bench)
+    given = calibration(tmp_path / "c.yaml", {"theta_redundancy": 1e9, "theta_compat": 1e9})
+    bench.start(PartitionManager, cloud_endpoint=worker.endpoint, calibration=given)
+    policy.until_triggers_are_warm()
+    arm.touch()
+    bench.until(lambda: policy.decisions[-1].importance > 1.0)
+    bench.until(lambda: policy.decisions[-1].importance < 0.1)
+    assert not any("critical" in decision.reason for decision in policy.decisions)
+
+
+def test_a_calibration_with_an_unknown_trigger_fails_the_configuration(bench, tmp_path):
+    overrides = [Parameter("calibration", value=calibration(tmp_path / "c.yaml", {"theta": 1.0}))]
     node = bench.add(PartitionManager(namespace="/vla", parameter_overrides=overrides))
     assert not node.autostart()

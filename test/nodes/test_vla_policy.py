@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import arm_policy
 import cv2
 import numpy as np
 import pytest
@@ -11,7 +12,13 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import String
 
-from ros_vla_accel.msg import ActionChunk, InferenceRequest, InferenceStats, PartitionDecision
+from ros_vla_accel.msg import (
+    ActionChunk,
+    InferenceRequest,
+    InferenceStats,
+    PartitionDecision,
+    PrecisionCommand,
+)
 from ros_vla_accel.msg import ExecutorState as ExecutorStateMsg
 from ros_vla_accel.nodes.base import CHUNK_QOS, STATE_QOS
 from ros_vla_accel.nodes.convert import chunk_from_msg, to_ns, to_stamp
@@ -29,6 +36,7 @@ class Robot:
         self.grey = {"corner2": 255, "gripperPOV": 0}
         self.encoding, self.size, self.cut_bytes, self.age_s = "rgb8", 64, 0, 0.0
         self.compressed = self.giant = False
+        self.playing = None  # the chunk that the executor says it plays
         self.position = [0.5] * len(NAMES)
         self._images = {
             camera: probe.create_publisher(
@@ -42,6 +50,7 @@ class Robot:
         self._joints = probe.create_publisher(JointState, "joint_states", qos_profile_sensor_data)
         self._instruction = probe.create_publisher(String, "instruction", STATE_QOS)
         self._executor = probe.create_publisher(ExecutorStateMsg, "executor_state", 10)
+        self._widths: list = []
         self._decision = probe.create_publisher(PartitionDecision, "partition_decision", STATE_QOS)
         self.chunks = bench.listen(ActionChunk, "action_chunk", CHUNK_QOS)
         self.requests = bench.listen(InferenceRequest, "inference_request", CHUNK_QOS)
@@ -78,8 +87,11 @@ class Robot:
         msg = JointState(name=NAMES, position=self.position)
         msg.header.stamp = to_stamp(self.now_ns())
         self._joints.publish(msg)
-        # An executor that has no chunk in play.
         state = ExecutorStateMsg(schema_version=1, state=ExecutorStateMsg.IDLE)
+        if self.playing is not None:
+            state.state, state.request_id = ExecutorStateMsg.PLAYING, self.playing.request_id
+            state.episode_id = self.playing.episode_id
+            state.chunk_stamp = to_stamp(self.playing.stamp_ns)
         state.header.stamp = msg.header.stamp
         self._executor.publish(state)
 
@@ -88,6 +100,16 @@ class Robot:
         msg.cut, msg.encoding, msg.deadline_s = "observation", "png", deadline_s
         msg.valid_until = to_stamp(self.now_ns() + 60 * 10**9)
         self._decision.publish(msg)
+
+    def command_width(self, bits: int, policy: str = "") -> None:
+        """Four times a second, as quantization_controller does, until another call."""
+        msg = PrecisionCommand(schema_version=1, activation_bits=bits, policy=policy)
+        if not self._widths:
+            publisher = self._bench.probe.create_publisher(
+                PrecisionCommand, "precision", STATE_QOS
+            )
+            self._bench.every(0.25, lambda: self._widths and publisher.publish(self._widths[-1]))
+        self._widths = [msg]
 
     def until_status(self, text: str):
         self._bench.until(lambda: self.stats and text in self.stats[-1].status)
@@ -256,6 +278,51 @@ def test_a_parameter_that_is_read_at_configure_cannot_change_later(bench, robot)
     (result,) = node.set_parameters([Parameter("policy", value="other:make")])
     assert not result.successful
     assert "clean up first" in result.reason
+
+
+def test_the_commanded_width_is_latched_and_a_dead_controller_means_16_bits(bench, robot):
+    start(bench)
+    robot.command_width(4)
+    robot.until_status("no instruction")
+    bench.until(lambda: robot.stats[-1].activation_bits_commanded == 4)
+    robot.instruct("close it")
+    robot.until_chunk(lambda c: c.activation_bits == 4)
+    robot._widths.clear()  # The controller falls silent.
+    robot.until_status("no precision command for")
+    robot.until_chunk(lambda c: c.activation_bits == 16)
+    robot.command_width(8)
+    robot.until_chunk(lambda c: c.activation_bits == 8)
+
+
+def test_thresholds_of_another_policy_are_refused_and_both_are_named(bench, robot):
+    node = start(bench)
+    ours = arm_policy.make().spec.identity
+    robot.command_width(4, policy="cd" * 32)
+    robot.instruct("close it")
+    robot.until_status(
+        "precision was calibrated for policy cdcdcdcdcdcd, this one is " + ours[:12]
+    )
+    level, text, _ = node.diagnosis()
+    assert level == node.ERROR
+    assert "`ros-vla-accel calibrate`" in text
+    assert robot.until_chunk().activation_bits == 16
+    robot.command_width(4, policy=ours)
+    robot.until_chunk(lambda c: c.activation_bits == 4)
+    robot.until_status("ok")
+
+
+def test_a_rising_width_brings_a_new_chunk_at_once(bench, robot, tmp_path):
+    arguments = tmp_path / "args.yaml"
+    arguments.write_text("widths: [4, 8, 16]")
+    node = start(bench, policy_args=str(arguments))
+    robot.command_width(4)
+    robot.until_status("no instruction")
+    bench.until(lambda: robot.stats[-1].activation_bits_commanded == 4)
+    robot.instruct("close it")
+    robot.playing = robot.until_chunk(lambda c: c.activation_bits == 4)
+    robot.command_width(8)
+    robot.until_chunk(lambda c: c.activation_bits == 8)
+    assert node._scheduler.counts["width_rises"] == 1
 
 
 def test_a_policy_that_cannot_be_loaded_is_named(bench, robot):

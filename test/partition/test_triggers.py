@@ -290,3 +290,10 @@ def test_in_the_simulator_the_first_touch_of_the_object_is_critical_and_most_els
 def test_settings_without_sense_are_errors(setting: dict[str, float], text: str) -> None:
     with pytest.raises(ValueError, match=text):
         TriggerConfig(**setting)
+
+
+def test_a_calibration_replaces_settings_by_name_and_an_unknown_one_is_an_error() -> None:
+    config = TriggerConfig(cooldown_s=0.7).calibrated({"theta_compat": 1.5})
+    assert (config.theta_compat, config.cooldown_s) == (1.5, 0.7)
+    with pytest.raises(ValueError, match="trigger 'theta_compatt'; known: window_s"):
+        config.calibrated({"theta_compatt": 1.5})

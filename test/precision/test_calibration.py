@@ -42,6 +42,10 @@ def test_another_policy_is_refused_by_name() -> None:
         ("schema: 1\nprecision: {lambda: 7}", "lambda is 7"),
         ("schema: 1\nprecision: {}", "'policy'"),
         ("schema: 1\nprecision: 3", "damaged"),
+        (
+            "schema: 1\nprecision: {}\npolicy: {name: a, identity: b}\nsource: eyes",
+            "source is 'eyes'",
+        ),
     ],
 )
 def test_a_damaged_file_is_named(tmp_path: Path, text: str, problem: str) -> None:
@@ -50,6 +54,28 @@ def test_a_damaged_file_is_named(tmp_path: Path, text: str, problem: str) -> Non
     with pytest.raises(CalibrationError, match=problem) as error:
         Calibration.load(path)
     assert "c.yaml" in str(error.value)
+
+
+def test_its_thresholds_replace_the_parameters_and_the_robot_s_timing_stays() -> None:
+    parameters = PrecisionConfig(mu95=1.0, stale_s=0.5, look_ahead=3)
+    config, source = CALIBRATION.settings(parameters, "auto")
+    assert source == "fk"
+    assert config == replace(CALIBRATION.precision, stale_s=0.5, look_ahead=3)
+    assert config.calibrated
+
+
+@pytest.mark.parametrize(
+    ("parameters", "source", "problem"),
+    [
+        (PrecisionConfig(), "joint", "motion from 'fk', and the source is 'joint'"),
+        (PrecisionConfig(period_s=0.1), "fk", "periods of 0.05 s, and period_s is 0.1"),
+    ],
+)
+def test_a_calibration_of_other_motion_is_refused(
+    parameters: PrecisionConfig, source: str, problem: str
+) -> None:
+    with pytest.raises(CalibrationError, match=problem):
+        CALIBRATION.settings(parameters, source)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -30,6 +30,8 @@ HORIZON = 16
 MAX_STEP = 0.05
 HOLD_TICKS = 4
 SETTLE = 1000 * MS  # Longest wait for motion once the policy and the executor can do their work.
+WIDTHS = (4, 8, 16)  # of the edge policy and of the worker
+RISE = 100 * MS  # Longest wait for a chunk of more bits, where nothing else is in flight.
 LINKS = ("fine", "lost", "late", "twice", "reordered", "garbage")
 LIMITS = ActionLimits(("x", "grip"), (0.2, 1.0), (MAX_STEP, 2.0), ("zero", "keep"))
 
@@ -46,6 +48,8 @@ class World:
         self.link = "fine"
         self.health = LinkState.HEALTHY
         self.edge_ms = 120
+        self.width = 16
+        self.edge_fails = False
         self.instruction = ""
         self.blind = False
         self.joints_ns: int | None = None
@@ -82,7 +86,7 @@ class World:
 
     def start_policy(self, wall_back: bool = False) -> None:
         self.wall_ms += -3_600_000 if wall_back else 1000
-        config = SchedulerConfig(horizon=HORIZON, edge_p95_s=0.25)
+        config = SchedulerConfig(horizon=HORIZON, edge_p95_s=0.25, widths=WIDTHS)
         self.policy = self.last_policy = RequestScheduler(config, lambda: self.wall_ms)
         self.computing: StartEdge | None = None
         self.asked: StartCloud | None = None
@@ -90,6 +94,12 @@ class World:
         self.owed_ns: int | None = None
         self.due_ns = 0
         self.last_id = 0
+        self.newest: ActionChunk | None = None
+        self.newest_at = 0
+        self.shown = 0
+        self.risen: set[int] = set()
+        self.rise_since: int | None = None
+        self.policy.on_width(self.width)
         if self.latched is not None:
             self.policy.on_decision(self.latched)
         self.policy.on_instruction(self.instruction)
@@ -122,15 +132,29 @@ class World:
             before = self.policy.episode_id
             self.policy.on_instruction(text)
             assert self.policy.episode_id > before, "episodes rise with each instruction"
-        self.owed_ns = self.asked = None
+        self.owed_ns = self.asked = self.newest = None
         self.restart_idle()
         self.disturb()
+
+    def command_width(self, bits: int) -> None:
+        self.width = bits
+        if self.policy is not None:
+            self.policy.on_width(bits)
+
+    def executed(self) -> int:
+        """The width at which an inference that starts now runs."""
+        return min(width for width in WIDTHS if width >= self.width)
 
     def publish_chunk(self, chunk: ActionChunk) -> None:
         self.known[chunk.request_id] = chunk
         if self.policy is not None:
             self.policy.on_chunk(chunk, self.now)
             good = bool(np.isfinite(chunk.actions).all())
+            current = chunk.horizon and chunk.episode_id == self.policy.episode_id
+            if good and current and chunk.stamp_ns <= self.now + PERIOD:
+                newer = self.newest is None or chunk.stamp_ns > self.newest.stamp_ns
+                if newer:
+                    self.newest, self.newest_at = chunk, self.steady
             if self.asked and chunk.source == "cloud" and good:
                 if chunk.stamp_ns >= self.asked.stamp_ns:
                     self.asked = self.owed_ns = None
@@ -143,10 +167,11 @@ class World:
                 self.offered_episode = max(self.offered_episode, chunk.episode_id)
             self.executor.offer(chunk, self.now)
 
-    def chunk(self, order: StartEdge | StartCloud, source: str) -> ActionChunk:
+    def chunk(self, order: StartEdge | StartCloud, source: str, bits: int = 16) -> ActionChunk:
         value = 0.2 if order.request_id % 2 else -0.2
         rows = np.full((HORIZON, 2), value, np.float32)
-        return ActionChunk(rows, 0.05, order.stamp_ns, order.request_id, order.episode_id, source)
+        ids = (order.request_id, order.episode_id)
+        return ActionChunk(rows, 0.05, order.stamp_ns, *ids, source, activation_bits=bits)
 
     def carry_out(self, order: StartEdge | StartCloud | Stop) -> None:
         policy = self.policy
@@ -155,6 +180,7 @@ class World:
         self.last_id = order.request_id
         if not isinstance(order, Stop):
             assert order.stamp_ns == self.observation(), "an observation that nobody made"
+            self.check_rise(order)
         if isinstance(order, Stop):
             rows = np.zeros((0, 2), np.float32)
             stop = ActionChunk(rows, 0.05, self.now, order.request_id, order.episode_id, "stop")
@@ -163,7 +189,8 @@ class World:
             assert self.computing is None, "one edge inference in flight"
             self.computing = order
             self.owed_ns = None
-            self.later(self.edge_ms, lambda: self.edge_done(policy, order))
+            bits = self.executed()
+            self.later(self.edge_ms, lambda: self.edge_done(policy, order, bits))
         else:
             assert self.latched is not None
             assert self.latched.route is Route.CLOUD, "asked the cloud against the decision"
@@ -177,15 +204,19 @@ class World:
             self.asked, self.asked_preempt = order, seq
             self.relay(order)
 
-    def edge_done(self, policy: RequestScheduler, order: StartEdge) -> None:
+    def edge_done(self, policy: RequestScheduler, order: StartEdge, bits: int) -> None:
         if policy is not self.policy:
             return
         self.computing = None
-        if policy.on_edge_done(order.request_id, self.now):
+        if self.edge_fails:
+            self.edge_fails = False
+            assert not policy.on_edge_done(order.request_id, self.now, ok=False)
+            self.disturb()
+        elif policy.on_edge_done(order.request_id, self.now):
             assert order.episode_id == policy.episode_id, "published after a new instruction"
             if self.asked and order.stamp_ns >= self.asked.stamp_ns:
                 self.asked = self.owed_ns = None
-            self.publish_chunk(self.chunk(order, "edge"))
+            self.publish_chunk(self.chunk(order, "edge", bits))
 
     def relay(self, order: StartCloud) -> None:
         manager = self.manager
@@ -194,7 +225,7 @@ class World:
         delays = {"late": [900], "twice": [80, 300]}.get(self.link, [80])
         if self.link == "reordered":
             delays = [450 if order.request_id % 2 else 60]
-        answer = self.chunk(order, "cloud")
+        answer = self.chunk(order, "cloud", self.executed())
         if self.link == "garbage":
             answer.actions[3, 0] = np.nan
 
@@ -237,6 +268,7 @@ class World:
         if able and self.owed_ns is not None:
             late_ms = (self.now - self.owed_ns) / MS
             assert late_ms <= 2 * STEP / MS, f"the edge started {late_ms} ms too late"
+        self.watch_rise(able)
 
     def settled(self) -> bool:
         """Policy, executor and sensors have worked undisturbed; the cloud may do what it likes."""
@@ -254,9 +286,44 @@ class World:
         if self.policy is not None:
             policy = self.policy
             seen = (tick.episode_id, tick.request_id, tick.chunk_stamp_ns, int(tick.state))
-            self.later(20, lambda: policy.on_executor_state(self.steady, *seen))
+            self.later(20, lambda: self.show(policy, seen))
+
+    def show(self, policy: RequestScheduler, seen: tuple[int, int, int, int]) -> None:
+        policy.on_executor_state(self.steady, *seen)
+        if policy is self.policy:
+            self.shown = seen[1]
 
     # Rules
+
+    def check_rise(self, order: StartEdge | StartCloud) -> None:
+        """An inference for more bits: they are needed, and were not asked for before."""
+        chunk = self.newest
+        if chunk and self.steady - self.newest_at > 3 * PERIOD and self.shown:
+            chunk = self.known[self.shown]  # The executor died before the newest, or dropped it.
+        rises = chunk is not None and self.executed() > chunk.activation_bits
+        if "bits needed" in order.reason:
+            assert rises, "the chunk in play has bits enough"
+            assert chunk.request_id not in self.risen, "asked twice over one chunk"
+        if rises:
+            self.risen.add(chunk.request_id)
+
+    def watch_rise(self, able: bool) -> None:
+        """A chunk in play that has too few bits is replaced at once, where anybody is free."""
+        chunk = self.newest
+        waiting = (
+            able
+            and self.asked is None
+            and chunk is not None
+            and self.last is not None
+            and self.last.request_id == chunk.request_id
+            and self.executed() > chunk.activation_bits
+            and chunk.request_id not in self.risen
+        )
+        if not waiting:
+            self.rise_since = None
+            return
+        self.rise_since = self.steady if self.rise_since is None else self.rise_since
+        assert self.steady - self.rise_since <= RISE, "more bits are needed and nobody was asked"
 
     def check(self, tick: Tick, sample: JointSample | None) -> None:
         moving = bool(tick.command[0])

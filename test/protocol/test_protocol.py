@@ -14,6 +14,7 @@ from hypothesis.stateful import (
 )
 from protocol_world import LINKS, MS, World
 
+from ros_vla_accel.contracts import ACTIVATION_BITS
 from ros_vla_accel.partition.link import LinkState
 from ros_vla_accel.partition.orders import StartEdge
 
@@ -80,6 +81,34 @@ class Protocol(RuleBasedStateMachine):
             self.preemption()
             self.a_moment_passes(every)
 
+    @rule()
+    def an_edge_inference_fails(self) -> None:
+        self.world.edge_fails = True
+
+    @rule(low=st.sampled_from(ACTIVATION_BITS), high=st.sampled_from(ACTIVATION_BITS))
+    def width_changes_and_an_edge_inference_fails(self, low: int, high: int) -> None:
+        self.width_changes(low)
+        self.a_moment_passes(60)
+        self.an_edge_inference_fails()
+        self.width_changes(high)
+        self.a_moment_passes(100)
+
+    @rule(bits=st.sampled_from(ACTIVATION_BITS))
+    def width_changes(self, bits: int) -> None:
+        self.world.command_width(bits)
+
+    @rule(
+        times=st.integers(2, 12),
+        low=st.sampled_from(ACTIVATION_BITS),
+        high=st.sampled_from(ACTIVATION_BITS),
+        every=st.integers(1, 40),
+    )
+    def width_swings(self, times: int, low: int, high: int, every: int) -> None:
+        for _ in range(times):
+            for bits in (low, high):
+                self.width_changes(bits)
+                self.a_moment_passes(every)
+
     @rule(back_ms=st.integers(0, 900), older=st.integers(0, 2))
     def stray_chunk(self, back_ms: int, older: int) -> None:
         """A chunk that nobody waits for, of the newest or an older episode."""
@@ -87,7 +116,7 @@ class Protocol(RuleBasedStateMachine):
         newest = world.episode
         if newest and (older or world.instruction):
             stray = StartEdge(next(world.order), newest - older, world.now - back_ms * MS, "stray")
-            world.publish_chunk(world.chunk(stray, "cloud"))
+            world.publish_chunk(world.chunk(stray, "cloud", world.executed()))
 
     @rule(moving=st.integers(110, 170), restart=st.booleans(), back_ms=st.integers(0, 300))
     def instruction_is_taken_back_in_motion(
@@ -169,7 +198,7 @@ class Protocol(RuleBasedStateMachine):
         world.joints_ns = None
         world.played = (0, 0)
         world.faulted_ns = 0
-        world.asked = world.owed_ns = None
+        world.asked = world.owed_ns = world.newest = None
         world.disturb()
 
 
