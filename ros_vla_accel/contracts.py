@@ -21,6 +21,11 @@ ACTIVATION_BITS = (2, 4, 8, 16)
 """Activation widths of W4AX (arXiv:2603.07904); 16 is BF16, the full-precision fallback."""
 
 
+def executed_width(bits: int, widths: Sequence[int]) -> int:
+    """The width that a policy of these ``widths`` runs at when asked for ``bits``."""
+    return min((width for width in widths if width >= bits), default=max(widths))
+
+
 class ExecutorCode(IntEnum):
     """States of the executor, as ``ExecutorState.msg`` numbers them."""
 

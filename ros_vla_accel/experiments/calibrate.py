@@ -90,6 +90,7 @@ def summary(found: Fit) -> dict[str, float]:
         "lambda": config.lambda_,
         "mu95": config.mu95,
         "nu95": config.nu95,
+        "theta_fp": config.theta_fp,
         "fall_steps": config.fall_steps,
         "tolerance_mm": 1e3 * found.tolerance_m,
         **{f"correlation_{name}": r for name, r in found.correlation.items()},
@@ -125,7 +126,8 @@ def _table(found: Fit) -> Table:
     for name in ("inferences", "eps_a", *(f"{bits} bits" for bits in found.errors), "chosen"):
         table.add_column(name, justify="right", no_wrap=True)
     for row, edge in enumerate(found.edges[1:]):
-        chosen = next(bits for largest, bits in found.precision.table if edge <= largest + 1e-6)
+        rows = (bits for largest, bits in found.precision.table if edge <= largest + 1e-6)
+        chosen = next(rows, 16)
         errors = (f"{errors[row]:.3g}" for errors in found.errors.values())
         cells = (str(found.counts[row]), f"{found.allowed[row]:.3g}", *errors, str(chosen))
         table.add_row(f"{edge:.2f}", *cells)

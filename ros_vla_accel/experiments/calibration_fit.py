@@ -14,8 +14,9 @@ from ros_vla_accel.experiments.width import to_sample
 from ros_vla_accel.partition.triggers import TriggerConfig, Triggers
 from ros_vla_accel.precision import PrecisionConfig, PrecisionController
 
-BINS = 5
-"""Rows of the table below theta_fp."""
+EDGES = np.linspace(0.0, 1.0, 11)
+"""Of the table's rows. The paper fixes theta_fp at 0.5; how fine a motion a policy's own 8-bit
+errors allow is measured here instead, up to rest."""
 ERROR_SHARE = 0.95
 """Share of the inferences of a width whose error must be allowed."""
 FEW = 20
@@ -61,7 +62,7 @@ class Fit:
 def fit(recordings: Sequence[Recording], base: PrecisionConfig, replan_rows: int) -> Fit:
     """ValueError when the recordings are too few or too short to tell anything."""
     probed = sum(len(recording.probed) for recording in recordings)
-    if probed < 2 * BINS or not any(recording.success for recording in recordings):
+    if probed < len(EDGES) or not any(recording.success for recording in recordings):
         raise ValueError(
             f"{probed} probed steps and {sum(r.success for r in recordings)} successful episodes "
             "are too few to calibrate by; raise --episodes or --probes, or check the policy with "
@@ -86,11 +87,11 @@ def fit(recordings: Sequence[Recording], base: PrecisionConfig, replan_rows: int
     columns = {"fineness": probes[:, 0], "jerk": probes[:, 1], "score": score}
     correlation = {k: float(spearmanr(v, probes[:, 2]).statistic) for k, v in columns.items()}
     tolerance = float(np.median(np.concatenate([r.noise for r in recordings])))
-    edges = np.linspace(0.0, config.theta_fp, BINS + 1)
-    allowed = tolerance / sensitivity_at(score, probes[:, 2], edges[1:])
-    counts, errors = errors_by_row(recordings, signals, config.lambda_, edges)
-    table = choose_bits(edges, allowed, errors, counts)
-    config = replace(config, table=table, calibrated=True)
+    allowed = tolerance / sensitivity_at(score, probes[:, 2], EDGES[1:])
+    counts, errors = errors_by_row(recordings, signals, config.lambda_, EDGES)
+    table = choose_bits(EDGES, allowed, errors, counts)
+    theta_fp = table[-1][0] if table else 0.0
+    config = replace(config, table=table, theta_fp=theta_fp, calibrated=True)
     config = replace(config, fall_steps=_fall_steps(recordings, config, replan_rows))
     return Fit(
         config,
@@ -99,7 +100,7 @@ def fit(recordings: Sequence[Recording], base: PrecisionConfig, replan_rows: int
         probes,
         correlation,
         tolerance,
-        edges,
+        EDGES,
         allowed,
         errors,
         counts,
@@ -156,7 +157,8 @@ def choose_bits(
 ) -> tuple[tuple[float, int], ...]:
     """Phi: per row the fewest bits whose error is allowed, never fewer than in the row below.
 
-    A row with few inferences takes what the row above it takes. Neighbours alike become one.
+    A row with few inferences takes what the row above it takes. Neighbours alike become one;
+    what needs 16 bits is above theta_fp and has no row.
     """
     chosen = [16] * len(allowed)
     for row in reversed(range(len(allowed))):
@@ -169,7 +171,7 @@ def choose_bits(
     return tuple(
         (_digits(float(edges[row + 1])), bits)
         for row, bits in enumerate(rising)
-        if row + 1 == len(rising) or rising[row + 1] != bits
+        if bits < 16 and (row + 1 == len(rising) or rising[row + 1] != bits)
     )
 
 

@@ -16,11 +16,11 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from ros_vla_accel.contracts import ACTIVATION_BITS, Policy
+from ros_vla_accel.contracts import ACTIVATION_BITS, Policy, executed_width
 from ros_vla_accel.experiments.closed_loop import Condition, TaskResult, mean, run_task
 from ros_vla_accel.experiments.perturbation import PERTURBATIONS
 from ros_vla_accel.experiments.statistics import check_writable, percentile, write_json
-from ros_vla_accel.experiments.width import WidthChoice, executed
+from ros_vla_accel.experiments.width import WidthChoice
 from ros_vla_accel.policies import PolicyLoadError, load_policy
 from ros_vla_accel.policies.instructions import WORDINGS
 from ros_vla_accel.policies.loader import policy_arguments
@@ -176,7 +176,7 @@ def main(argv: list[str] | None = None) -> int:
         choice = PolicyChoice(args.policy, policy_args, args.threads or shared)
         policy = choice.load()  # Here as well: what is wrong with it is said before the episodes.
         width.make(policy.spec)
-        if executed(args.bits, policy.spec.widths) != args.bits:
+        if executed_width(args.bits, policy.spec.widths) != args.bits:
             raise ValueError(
                 f"policy '{policy.spec.name}' has no width of {args.bits} bits, only "
                 f"{policy.spec.widths}; quantize it (quantize: w4ax among its arguments)"

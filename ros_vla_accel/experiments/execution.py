@@ -84,17 +84,18 @@ class ChunkPlayer:
 
     def moved(self, samples: Sequence[JointSample], action: np.ndarray, step: int) -> None:
         """Joint states of the period in which ``action`` was executed at ``step``."""
-        chunk = self._buffer.in_play
-        coming = np.zeros((0, len(action)))
+        chunk, row = self._buffer.in_play, 0
         if chunk is not None:
-            period_ns = chunk.period_ns
-            coming = chunk.actions[(step * period_ns - chunk.stamp_ns) // period_ns + 1 :]
-        self.width.moved(samples, action, coming)
+            row = (step * chunk.period_ns - chunk.stamp_ns) // chunk.period_ns
+        self.width.moved(samples, action, chunk if row < self.policy.spec.horizon else None, row)
 
     def _width_rose(self) -> bool:
         """Whether the chunk in play has too few bits, noticed for the first time."""
         chunk = self._buffer.in_play
-        if chunk is None or chunk.stamp_ns == self._raised_ns or not self.width.rose_above(chunk):
+        if chunk is None or chunk.stamp_ns == self._raised_ns:
+            return False
+        rows = self.policy.spec.replan_rows + 1 + self.delay_steps
+        if not self.width.rose_above(chunk, chunk.stamp_ns + rows * chunk.period_ns):
             return False
         self._raised_ns = chunk.stamp_ns
         return True

@@ -8,12 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
-from ros_vla_accel.contracts import ACTIVATION_BITS, ActionChunk, PolicySpec
+from ros_vla_accel.contracts import (
+    ACTIVATION_BITS,
+    ActionChunk,
+    PolicySpec,
+    executed_width,
+)
 from ros_vla_accel.kinematics.action_motion import ActionMotion, ActionSource
 from ros_vla_accel.kinematics.fk import ForwardKinematics
 from ros_vla_accel.kinematics.increments import Increment, IncrementSource
 from ros_vla_accel.kinematics.joints import JointSample
-from ros_vla_accel.precision import Calibration, PrecisionController
+from ros_vla_accel.precision import Calibration, MotionPrecision
 from ros_vla_accel.sim import env as sim
 from ros_vla_accel.sim.urdf import sawyer_urdf
 
@@ -92,13 +97,14 @@ class Width:
         self,
         samples: Sequence[sim.JointSample],
         action: np.ndarray,
-        coming: np.ndarray,
+        chunk: ActionChunk | None,
+        row: int,
     ) -> None:
         """One control period is over. samples: its joint states; action (A,): what was executed;
-        coming (n, A): rows of the chunk in play that follow."""
+        chunk: in play, of which ``row`` was executed."""
 
-    def rose_above(self, chunk: ActionChunk) -> bool:
-        """Whether the plan in play was made with fewer bits than are needed now."""
+    def rose_above(self, chunk: ActionChunk, due_ns: int) -> bool:
+        """Whether the plan in play was made with fewer bits than are needed before ``due_ns``."""
         return False
 
 
@@ -107,35 +113,39 @@ class MotionWidth(Width):
 
     def __init__(self, calibration: Calibration, spec: PolicySpec) -> None:
         super().__init__(16)
-        self._calibration, self._widths = calibration, spec.widths
-        self._period_s = spec.period_s
+        self._calibration, self._spec = calibration, spec
         self._actions = action_motion(spec.period_s)
-        self._looks_ahead = calibration.source != "joint" and calibration.precision.look_ahead > 0
-        self._controller = PrecisionController(calibration.precision)
 
     def reset(self, start: sim.JointSample) -> None:
-        self._motion = SimMotion(self._calibration.source, self._period_s)
-        self._controller.reset()
-        self.bits = self._controller.bits
-        if self._calibration.source != "action":
-            self._motion.update([start], np.zeros(0))
+        calibration = self._calibration
+        self._precision = MotionPrecision(
+            calibration.precision, calibration.source, self._actions, TIP_FRAME
+        )
+        if calibration.source == "fk":
+            self._precision.describe(sawyer_urdf(), sim.JOINT_NAMES)
+        self._precision.on_sample(to_sample(start))
+        self._decision = self._precision.controller.unknown("start")
+        self.bits = self._decision.bits
 
     def moved(
         self,
         samples: Sequence[sim.JointSample],
         action: np.ndarray,
-        coming: np.ndarray,
+        chunk: ActionChunk | None,
+        row: int,
     ) -> None:
-        plan = self._actions.increments(coming, action) if self._looks_ahead else None
-        for increment in self._motion.update(samples, action):
-            self.bits = self._controller.update(
-                increment.a_xyz, increment.a_rot, increment.stamp_ns, plan, self._actions.turns
-            ).bits
+        request_id = 0 if chunk is None else chunk.request_id
+        if chunk is not None:
+            self._precision.on_chunk(request_id, chunk.actions, chunk.period_s)
+        stamp_ns = to_sample(samples[-1]).stamp_ns
+        decided = self._precision.on_executor_state(
+            stamp_ns, chunk is not None, request_id, row, action
+        )
+        for sample in samples:
+            decided += self._precision.on_sample(to_sample(sample))
+        for _, self._decision in decided:
+            self.bits = self._decision.bits
 
-    def rose_above(self, chunk: ActionChunk) -> bool:
-        return executed(self.bits, self._widths) > chunk.activation_bits
-
-
-def executed(bits: int, widths: Sequence[int]) -> int:
-    """The width that a policy of these widths runs at when asked for ``bits``."""
-    return min((width for width in widths if width >= bits), default=max(widths))
+    def rose_above(self, chunk: ActionChunk, due_ns: int) -> bool:
+        needed = executed_width(self.bits, self._spec.widths)
+        return needed > chunk.activation_bits and self._decision.needed_ns < due_ns

@@ -158,6 +158,7 @@ class QuantizationController(AccelNode):
             reason=decision.reason,
         )
         msg.header.stamp = to_stamp(self._stamp_ns)
+        msg.needed_from = to_stamp(decision.needed_ns)
         self._commands.publish(msg)
 
     def diagnosis(self) -> tuple[int, str, dict[str, Any]]:

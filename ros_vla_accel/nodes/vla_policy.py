@@ -219,7 +219,12 @@ class VlaPolicy(AccelNode):
         self._poll()
 
     def _on_precision(self, msg: PrecisionCommand) -> None:
-        command = WidthCommand(int(msg.schema_version), int(msg.activation_bits), msg.policy)
+        command = WidthCommand(
+            int(msg.schema_version),
+            int(msg.activation_bits),
+            msg.policy,
+            to_ns(msg.needed_from),
+        )
         self._width.take(command, time.monotonic_ns())
         self._poll()
 
@@ -272,7 +277,8 @@ class VlaPolicy(AccelNode):
         # Here, on the callbacks' thread: an instruction may come while the policy is loading.
         if self._scheduler.on_instruction(self._instruction):
             self.get_logger().info(f"instruction: '{self._instruction}'")
-        self._scheduler.on_width(self._width.bits(time.monotonic_ns()))
+        steady_ns = time.monotonic_ns()
+        self._scheduler.on_width(self._width.bits(steady_ns), self._width.needed_ns(steady_ns))
         now_ns = self.now_ns()
         observation_ns = None
         self._input_problem = ""

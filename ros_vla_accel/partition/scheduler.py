@@ -119,10 +119,11 @@ class RequestScheduler:
                 self._preempt_handled = decision.preempt_seq
             self._decision = decision
 
-    def on_width(self, bits: int) -> None:
-        """The activation width that an inference started now would run at."""
+    def on_width(self, bits: int, needed_ns: int = 0) -> None:
+        """The activation width that an inference started now would run at; needed_ns: from when
+        on it is needed, 0 for now."""
         with self._lock:
-            self._rise.command(bits)
+            self._rise.command(bits, needed_ns)
 
     def on_chunk(self, chunk: ActionChunk, now_ns: int) -> None:
         """Any chunk seen on action_chunk; of our own (edge) only the width is noted."""
@@ -199,7 +200,8 @@ class RequestScheduler:
                 return None
             order = self._choose(now_ns, steady_ns, observation_ns, covered_ns, why)
             if order is not None and covered is not None:
-                self.counts["width_rises"] += self._rise.serve(covered.request_id)
+                due_ns = self._due_ns(covered)
+                self.counts["width_rises"] += self._rise.serve(covered.request_id, due_ns)
             return order
 
     def stop(self) -> Stop:
@@ -322,14 +324,22 @@ class RequestScheduler:
             return "awaiting the cloud"
         if self._preempted():
             return "preempted"
-        rise = self._rise.asks(covered.request_id)
+        rise = self._rise.asks(covered.request_id, self._due_ns(covered))
         if rise:
             return rise
+        age_rows = (now_ns - covered.stamp_ns) / self._period_ns
+        replan = self._replan_rows()
+        return f"chunk in play is {age_rows:.1f} rows old" if age_rows >= replan else ""
+
+    def _replan_rows(self) -> int:
         # An edge slower than the rows left after replan_rows has to start earlier.
         edge_rows = math.ceil(self.edge_p95_s / self.config.period_s)
-        replan = max(1, min(self.config.replan_rows, self.config.horizon - 1 - edge_rows))
-        age_rows = (now_ns - covered.stamp_ns) / self._period_ns
-        return f"chunk in play is {age_rows:.1f} rows old" if age_rows >= replan else ""
+        return max(1, min(self.config.replan_rows, self.config.horizon - 1 - edge_rows))
+
+    def _due_ns(self, covered: Covered) -> int:
+        """When the chunk after the one in play comes, if nothing hurries it."""
+        asked_ns = covered.stamp_ns + self._replan_rows() * self._period_ns
+        return asked_ns + round(self.edge_p95_s * 1e9)
 
     def _close_cloud(self, now_ns: int, covered_ns: int | None) -> None:
         cloud = self._cloud

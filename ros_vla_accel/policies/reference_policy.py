@@ -12,7 +12,13 @@ import cv2
 import numpy as np
 import torch
 
-from ros_vla_accel.contracts import ActionChunk, Features, InferenceRequest, Observation
+from ros_vla_accel.contracts import (
+    ActionChunk,
+    Features,
+    InferenceRequest,
+    Observation,
+    executed_width,
+)
 from ros_vla_accel.policies.checkpoint import Manifest, load_checkpoint
 from ros_vla_accel.policies.config import RANDOM_SIZES
 from ros_vla_accel.policies.model import ReferenceVLA
@@ -139,7 +145,8 @@ class ReferencePolicy:
         """
         if not requests:
             return []
-        width = max(self._width(request.activation_bits) for request in requests)
+        widths = self.spec.widths
+        width = max(executed_width(request.activation_bits, widths) for request in requests)
         with torch.inference_mode(), self._latch.inference(width):
             timings: dict[str, float] = {}
             start = self._now()
@@ -170,9 +177,6 @@ class ReferencePolicy:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
-
-    def _width(self, asked: int) -> int:
-        return min((w for w in self.spec.widths if w >= asked), default=max(self.spec.widths))
 
     def _noise(self, seed: int) -> torch.Tensor:
         config = self.manifest.model

@@ -18,13 +18,18 @@ FULL = ACTIVATION_BITS[-1]
 
 @dataclass(frozen=True)
 class PrecisionDecision:
-    """bits: 2, 4, 8 or 16. sensitivity S_t, fineness M~_t, jerk J~_t: no unit, NaN if unknown."""
+    """bits: 2, 4, 8 or 16. sensitivity S_t, fineness M~_t, jerk J~_t: no unit, NaN if unknown.
+
+    needed_ns: stamp from which on the bits are needed, later than now where the plan's coming
+    rows ask for them; 0 where nothing is known, which means now.
+    """
 
     bits: int
     sensitivity: float
     fineness: float
     jerk: float
     reason: str
+    needed_ns: int = 0
 
 
 class PrecisionController:
@@ -57,6 +62,7 @@ class PrecisionController:
         self._stamp_ns: int | None = None
         self._asked_fewer = 0
         self._most_asked = 0
+        self._needed_ns = 0
 
     def update(
         self,
@@ -96,10 +102,16 @@ class PrecisionController:
         score = max(0.0, config.lambda_ * fineness + (1.0 - config.lambda_) * jerk)
         asked = self._look_up(score)
         ahead, row = (0, 0) if plan is None else self._look_ahead(plan, turns)
+        now = asked > self.bits
         reason = self._switch(max(asked, ahead))
-        if ahead > asked and reason == "rise":
+        needed_ns = stamp_ns + (0 if now or reason == "fall" else row * self._period_ns)
+        if reason in ("rise", "fall"):
+            self._needed_ns = needed_ns
+        elif max(asked, ahead) == self.bits:
+            self._needed_ns = min(self._needed_ns, stamp_ns if asked == self.bits else needed_ns)
+        if reason == "rise" and not now:
             reason = f"rise, needed in {row} rows"
-        return PrecisionDecision(self.bits, score, fineness, jerk, reason)
+        return PrecisionDecision(self.bits, score, fineness, jerk, reason, self._needed_ns)
 
     def stale(self, now_ns: int, what: str = "joint states") -> PrecisionDecision | None:
         """A decision for full precision if no increment came for ``stale_s``, else None.
@@ -119,7 +131,7 @@ class PrecisionController:
         return PrecisionDecision(FULL, math.nan, math.nan, math.nan, reason)
 
     def _look_ahead(self, plan: FloatArray, turns: bool) -> tuple[int, int]:
-        """The most bits that the coming rows need, and in how many rows first."""
+        """The most bits that the coming rows need, and in how many rows more are needed first."""
         config = self.config
         rows = plan[: config.look_ahead]
         if not len(rows) or not np.isfinite(rows).all():
@@ -134,7 +146,8 @@ class PrecisionController:
         scores = config.lambda_ * fineness + (1.0 - config.lambda_) * jerk
         needed = [self._look_up(max(0.0, score)) for score in scores.tolist()]
         most = max(needed)
-        return most, needed.index(most) + 1
+        first = next((row for row, bits in enumerate(needed) if bits > self.bits), 0)
+        return most, 1 + (first or needed.index(most))
 
     def _look_up(self, score: float) -> int:
         if score > self.config.theta_fp:

@@ -7,17 +7,24 @@ from dataclasses import dataclass
 from ros_vla_accel.contracts import ACTIVATION_BITS, SCHEMA_VERSION
 
 FULL = ACTIVATION_BITS[-1]
+LEAST_UNCALIBRATED = 8
+"""The shipped policy never succeeds at 2 bits: docs/precision.md."""
 TIMEOUT_S = 1.0
 """quantization_controller renews its command four times as often."""
 
 
 @dataclass(frozen=True)
 class WidthCommand:
-    """The fields of PrecisionCommand that decide. policy: identity that it was calibrated for."""
+    """The fields of PrecisionCommand that decide.
+
+    policy: identity that it was calibrated for, empty without a calibration. needed_ns: from when
+    on the bits are needed, on the clock of the observations; 0: now.
+    """
 
     schema_version: int
     bits: int
     policy: str
+    needed_ns: int = 0
 
 
 class CommandedWidth:
@@ -25,8 +32,9 @@ class CommandedWidth:
 
     Full precision without a command, when none came for ``TIMEOUT_S`` of steady time (the
     controller died: nobody watches the motion), for a width or a schema that is unknown, and for
-    thresholds that were calibrated for another policy. identity: ``PolicySpec.identity``, empty
-    until the policy is loaded.
+    thresholds that were calibrated for another policy. Without a calibration no fewer than
+    ``LEAST_UNCALIBRATED`` bits: what a policy bears below is not known. identity:
+    ``PolicySpec.identity``, empty until the policy is loaded.
     """
 
     def __init__(self) -> None:
@@ -44,7 +52,14 @@ class CommandedWidth:
         command = self._command
         if command is None or self.mismatch or self._doubt(steady_ns):
             return FULL
-        return command.bits
+        return command.bits if command.policy else max(command.bits, LEAST_UNCALIBRATED)
+
+    def needed_ns(self, steady_ns: int) -> int:
+        """From when on ``bits`` are needed; 0: now."""
+        command = self._command
+        if command is None or self.mismatch or self._doubt(steady_ns):
+            return 0
+        return command.needed_ns
 
     @property
     def mismatch(self) -> str:

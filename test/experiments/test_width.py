@@ -8,10 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ros_vla_accel.contracts import ActionChunk, InferenceRequest, Observation, PolicySpec
+from ros_vla_accel.contracts import (
+    ActionChunk,
+    InferenceRequest,
+    Observation,
+    PolicySpec,
+    executed_width,
+)
 from ros_vla_accel.experiments.closed_loop import Condition, run_task
 from ros_vla_accel.experiments.execution import ChunkPlayer
-from ros_vla_accel.experiments.width import MotionWidth, SimMotion, Width, WidthChoice, executed
+from ros_vla_accel.experiments.width import MotionWidth, SimMotion, Width, WidthChoice
 from ros_vla_accel.precision import Calibration, CalibrationError, PrecisionConfig
 from ros_vla_accel.sim.env import ARM_JOINTS, STEP_S, JointSample, SawyerEnv
 
@@ -45,7 +51,7 @@ class Straight:
         at_s = stamp_ns * 1e-9 + 0.05 * np.arange(16)
         actions = np.zeros((16, 4), np.float32)
         actions[:, 1] = np.where(at_s < self.fast_until_s, 0.1, 0.0)
-        bits = executed(request.activation_bits, self.spec.widths)
+        bits = executed_width(request.activation_bits, self.spec.widths)
         ids = request.request_id, request.episode_id
         return ActionChunk(actions, 0.05, stamp_ns, *ids, "edge", bits)
 
@@ -106,16 +112,36 @@ def test_transit_runs_at_few_bits_and_rest_at_16(tmp_path: Path) -> None:
 
 
 def test_the_plan_s_end_of_transit_asks_for_a_new_chunk_before_it(tmp_path: Path) -> None:
+    class Surprise(Straight):
+        """Its chunks tell of the end only from 1.2 s on."""
+
+        def _chunk(self, request: InferenceRequest) -> ActionChunk:
+            self.fast_until_s = 1.4 if request.observation.stamp_ns > 1.15e9 else 1e9
+            return super()._chunk(request)
+
     found = {}
     for look_ahead in (True, False):
-        policy = Straight(fast_until_s=1.5)
-        choice = WidthChoice(calibration=calibration(tmp_path), look_ahead=look_ahead)
+        policy = Surprise()
+        path = calibration(tmp_path, macro_window=2)
+        choice = WidthChoice(calibration=path, look_ahead=look_ahead)
         player, _ = run(choice, policy)
-        wide = [r for r in policy.asked if r.activation_bits == 16]
-        after_start = [r.observation.stamp_ns * 1e-9 for r in wide if r.observation.stamp_ns > 1e9]
-        found[look_ahead] = min(after_start)
         assert player.early == 1
-    assert found[True] < 1.5 < found[False]
+        found[look_ahead] = first_wide_s(policy)
+    assert found[True] < 1.4 < found[False]
+
+
+def first_wide_s(policy: Straight) -> float:
+    """When the first chunk at 16 bits after the cold start was asked for."""
+    stamps = [r.observation.stamp_ns for r in policy.asked if r.activation_bits == 16]
+    return min(stamp for stamp in stamps if stamp > 1e9) * 1e-9
+
+
+def test_what_the_next_chunk_brings_in_time_costs_no_inference_more(tmp_path: Path) -> None:
+    # Over ten periods, the score rises so late after 1.5 s that the chunk of 1.6 s is in time.
+    policy = Straight(fast_until_s=1.5)
+    player, _ = run(WidthChoice(calibration=calibration(tmp_path)), policy)
+    assert player.early == 0
+    assert first_wide_s(policy) == pytest.approx(1.6)
 
 
 def test_a_chunk_is_replaced_early_only_once(tmp_path: Path) -> None:
@@ -145,9 +171,9 @@ def test_a_width_that_does_not_exist_is_named() -> None:
 
 
 def test_the_width_executed_is_the_next_wider_one() -> None:
-    assert [executed(bits, (4, 16)) for bits in (2, 4, 8, 16)] == [4, 4, 16, 16]
-    assert executed(16, (8,)) == 8
-    assert not Width(16).rose_above(ActionChunk(np.zeros((0, 4)), 0.05, 0, 0, 0, "edge", 2))
+    assert [executed_width(bits, (4, 16)) for bits in (2, 4, 8, 16)] == [4, 4, 16, 16]
+    assert executed_width(16, (8,)) == 8
+    assert not Width(16).rose_above(ActionChunk(np.zeros((0, 4)), 0.05, 0, 0, 0, "edge", 2), 0)
 
 
 def test_results_tell_the_bits_of_each_inference() -> None:

@@ -466,3 +466,19 @@ def test_senseless_config_is_an_error() -> None:
         SchedulerConfig(horizon=8, replan_rows=9)
     with pytest.raises(ValueError, match="period_s"):
         SchedulerConfig(period_s=0.0)
+
+
+def test_what_the_next_chunk_will_bring_in_time_is_not_asked_for_early() -> None:
+    policy = Policy(widths=WIDTHS)
+    policy.scheduler.on_width(4)
+    order = policy.poll()
+    play(policy, order, bits=4)
+    policy.wait(60)
+    assert isinstance(order, StartEdge)
+    due_ns = order.stamp_ns + 8 * 50_000_000 + round(policy.scheduler.edge_p95_s * 1e9)
+    policy.scheduler.on_width(16, due_ns)
+    assert policy.poll() is None
+    policy.scheduler.on_width(16, due_ns - 1)
+    hurried = policy.poll()
+    assert isinstance(hurried, StartEdge)
+    assert hurried.reason == "16 bits needed, chunk in play has 4"

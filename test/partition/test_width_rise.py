@@ -54,3 +54,13 @@ def test_a_chunk_of_unknown_width_is_let_be_and_memory_is_bounded() -> None:
     for request_id in range(2, 2 + REMEMBERED):
         rise.made(request_id, 2)
     assert not rise.asks(1)
+
+
+def test_what_is_needed_after_the_next_chunk_comes_anyway_is_not_hurried() -> None:
+    rise = over(2, commanded=8)
+    rise.command(8, needed_ns=500)
+    assert rise.asks(1, due_ns=501)
+    assert not rise.asks(1, due_ns=500)
+    assert not rise.serve(1, due_ns=500)
+    rise.command(8)  # Now, after all: it was not used up.
+    assert rise.serve(1, due_ns=500)

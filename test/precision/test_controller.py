@@ -148,9 +148,11 @@ def ahead(plan: np.ndarray, turns: bool = False, **settings: object) -> Precisio
 
 
 def test_a_plan_that_slows_down_raises_the_width_before_the_arm_does() -> None:
-    # The window of two rows is at rest from the fourth row on; half at rest in the third.
+    # The window of two rows is half at rest in the third row, which needs 8 bits, and at rest
+    # in the fourth, which needs 16.
     decision = ahead(plan_of(0.01, 0.01, 0.0, 0.0, 0.01))
-    assert (decision.bits, decision.reason) == (16, "rise, needed in 4 rows")
+    assert (decision.bits, decision.reason) == (16, "rise, needed in 3 rows")
+    assert decision.needed_ns == 11 * PERIOD + 3 * PERIOD
     assert decision.sensitivity == 0.0  # The score is still that of the motion.
     assert ahead(plan_of(0.01, 0.01, 0.01)).bits == 2
     assert ahead(plan_of(0.01, 0.01, 0.0, 0.0), look_ahead=3).bits == 8
@@ -182,3 +184,24 @@ def test_a_plan_gives_the_scores_that_its_motion_will_give() -> None:
         if most and not any("cold" in decision.reason for decision in executed):
             asked = [robot.controller._look_up(decision.sensitivity) for decision in executed]
             assert (most, row) == (max(asked), asked.index(max(asked)) + 1)
+
+
+def test_the_instant_from_which_bits_are_needed_stays_while_the_plan_comes_nearer() -> None:
+    robot = Robot(macro_window=2, micro_window=1, fall_steps=1, theta_fp=0.9)
+    robot.controller.config = PrecisionConfig(
+        macro_window=2, micro_window=1, fall_steps=1, theta_fp=0.4, table=((0.1, 2),)
+    )
+    assert robot.move(FAST, 10).needed_ns < robot.stamp_ns
+    plan = plan_of(0.01, 0.0, 0.0, 0.0)
+    decision = robot.controller.update(FAST, REST, robot.stamp_ns + PERIOD, plan, False)
+    needed_ns = robot.stamp_ns + PERIOD + 2 * PERIOD
+    assert (decision.bits, decision.needed_ns) == (16, needed_ns)
+    robot.stamp_ns += PERIOD
+    # Asked for again a period later, by a plan that has come nearer: it is the same instant.
+    decision = robot.controller.update(FAST, REST, robot.stamp_ns + PERIOD, plan[1:], False)
+    assert (decision.reason, decision.needed_ns) == ("steady", needed_ns)
+    robot.stamp_ns += PERIOD
+    decision = robot.move(REST, 2)
+    assert (decision.reason, decision.needed_ns) == ("steady", needed_ns)
+    assert needed_ns < robot.stamp_ns
+    assert robot.controller.unknown("late").needed_ns == 0
