@@ -77,46 +77,54 @@ def closed_loop(
     episodes: int,
     conditions: dict[str, Condition],
     workers: int,
+    known: Loops,
 ) -> Loops:
-    """Runs every arm under every condition."""
+    """Every arm under every condition; those in ``known`` are not run again."""
     found: Loops = {}
-    total = len(arms) * len(conditions) * len(tasks) * episodes
+    pairs = [(name, arm) for name in conditions for arm in arms]
+    total = sum(pair not in known for pair in pairs) * len(tasks) * episodes
     with Progress(console=Console(stderr=True)) as progress:
         bar = progress.add_task("episodes", total=total)
-        for name, condition in conditions.items():
-            for arm, contender in arms.items():
-                found[name, arm] = evaluate(
-                    contender.choice,
-                    tasks,
-                    episodes,
-                    replace(condition, width=contender.width, expert=False),
-                    FIRST_SEED,
-                    workers,
-                    lambda count: progress.advance(bar, count),
-                )
+        for name, arm in pairs:
+            found[name, arm] = known.get((name, arm)) or evaluate(
+                arms[arm].choice,
+                tasks,
+                episodes,
+                replace(conditions[name], width=arms[arm].width, expert=False),
+                FIRST_SEED,
+                workers,
+                lambda count: progress.advance(bar, count),
+            )
     return found
 
 
 def reused(path: str, arms: dict[str, Arm], tasks: Sequence[str], episodes: int) -> Loops:
     """The closed loops of an earlier result: unlike times, they do not depend on the machine.
 
-    Raises ValueError when it holds other arms, tasks or episodes.
+    Arms that follow the motion are left out when the calibration has changed. Raises ValueError
+    when the result is of another policy, other tasks or other numbers of episodes.
     """
     content = json.loads(Path(path).read_text())
-    loops = {
-        (row["condition"], row["arm"]): [TaskResult(**task) for task in row["tasks"]]
-        for row in content["rows"]
-        if "condition" in row
+    config = content["config"]
+    wanted = {
+        "identity": W4AX.load().spec.identity,
+        "tasks": list(tasks),
+        "episodes": episodes,
+        "first_seed": FIRST_SEED,
     }
-    held = content["config"]["identity"], content["config"]["calibration_hash"]
-    same = held == (W4AX.load().spec.identity, hash_of(arms["dynamic"].width.calibration))
-    for (condition, arm), results in loops.items():
-        found = {r.task: len(r.seeds) for r in results}
-        if not same or arm not in arms or found != dict.fromkeys(tasks, episodes):
+    for key, value in wanted.items():
+        if config[key] != value:
             raise ValueError(
-                f"'{path}' has other closed loops for '{arm}' ({condition}): policy, calibration, "
-                "tasks and episodes must be the same; leave out --reuse"
+                f"'{path}' has {key} {config[key]}, this run {value}; leave out --reuse"
             )
+    loops: Loops = {}
+    for row in content["rows"]:
+        arm = arms.get(row["arm"]) if "condition" in row else None
+        if arm is None:
+            continue
+        path_now = arm.width.calibration
+        if not path_now or hash_of(path_now) == config["calibration_hash"]:
+            loops[row["condition"], row["arm"]] = [TaskResult(**task) for task in row["tasks"]]
     return loops
 
 
@@ -251,11 +259,8 @@ def run(
 ) -> Result:
     """episodes: per task, arm and condition. repeats: of every timing. reuse: see ``reused``."""
     arms = arms_of(calibration)
-    loops = (
-        reused(reuse, arms, tasks, episodes)
-        if reuse
-        else closed_loop(arms, tasks, episodes, conditions, workers)
-    )
+    known = reused(reuse, arms, tasks, episodes) if reuse else {}
+    loops = closed_loop(arms, tasks, episodes, conditions, workers, known)
     threads_7b = torch.get_num_threads()
     times = inference_times(arms, starts_of(tasks), repeats)
     policy = W4AX.load()
@@ -353,7 +358,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--reuse",
         metavar="PATH",
-        help="closed loops of an earlier --json, so only times",
+        help="take closed loops from an earlier --json",
     )
     parser.add_argument("--json", metavar="PATH", help="write the result here")
     options = parser.parse_args(argv)
