@@ -10,6 +10,7 @@ COMMANDS = {
     "demo": ("ros_vla_accel.nodes.demo", "simulated arm, policy, worker and nodes, all at once"),
     "launch": ("ros_vla_accel.nodes.launch_main", "start the edge, sim or cloud processes"),
     "cloud": ("ros_vla_accel.cloud.worker_main", "the cloud worker"),
+    "keys": ("ros_vla_accel.cloud.keys_main", "who may connect to the cloud worker"),
     "train": ("ros_vla_accel.experiments.train", "train the reference policy"),
     "eval": ("ros_vla_accel.experiments.evaluate", "success of a policy in closed loop"),
     "calibrate": ("ros_vla_accel.experiments.calibrate", "widths and triggers for one policy"),

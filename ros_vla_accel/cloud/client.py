@@ -18,8 +18,10 @@ from dataclasses import dataclass, replace
 from ros_vla_accel.cloud.codec import decode_chunk
 from ros_vla_accel.cloud.connection import Connection
 from ros_vla_accel.cloud.endpoint import Endpoint
+from ros_vla_accel.cloud.keys import KeyFolder
 from ros_vla_accel.cloud.link_snapshot import LinkSnapshot
 from ros_vla_accel.cloud.messages import (
+    LEAVE_CODES,
     Hello,
     Message,
     Ping,
@@ -56,7 +58,11 @@ class CloudClient:
         its policy anyway, and the worker refuses another).
     on_reply: called in this client's thread with each chunk that arrives before its deadline;
         it should be quick.
-    link: timing constants. Raises ValueError when the endpoint is malformed.
+    keys: folder with ``robot.key`` and ``worker.pub``, whose absence is a reason in ``stats`` and
+        no exception, because the edge carries on without a cloud. None: plain text, which
+        anyone between could change; only to this machine, unless insecure_any says otherwise.
+    link: timing constants.
+    Raises ValueError when the endpoint is malformed, or not of this machine without keys.
     """
 
     def __init__(
@@ -65,11 +71,18 @@ class CloudClient:
         policy_hash: str,
         on_reply: Callable[[ActionChunk], None],
         *,
+        keys: KeyFolder | None,
+        insecure_any: bool = False,
         link: LinkConfig | None = None,
     ):
         self._endpoint = Endpoint.parse(endpoint)
         if "*" in endpoint:
             raise ValueError(f"endpoint is '{endpoint}'; * is for workers, a client names one")
+        if keys is None and not self._endpoint.is_loopback and not insecure_any:
+            raise ValueError(
+                f"{endpoint} is another machine, and without keys anyone between could move the "
+                "arm: make keys with `ros-vla-accel keys new robot`, or say insecure-any"
+            )
         self._policy_hash = policy_hash
         self._on_reply = on_reply
         self._config = link if link is not None else LinkConfig()
@@ -85,11 +98,12 @@ class CloudClient:
         self._welcome: Welcome | None = None
         self._hello_sent_s: float | None = None  # on the present connection
         self._in_flight: _InFlight | None = None
+        self._reopen = False  # the socket, at the next probe
         self._next_ping_s = 0.0
         self._ping_seq = 0
         self._pings: dict[int, float] = {}  # seq -> when it was sent
 
-        self._connection = Connection(self._endpoint)
+        self._connection = Connection(self._endpoint, keys)
         self._thread = threading.Thread(target=self._run, name="cloud-client", daemon=True)
         self._thread.start()
 
@@ -148,6 +162,8 @@ class CloudClient:
         try:
             while not self._closing:
                 self._advance(time.monotonic())
+                if problem := self._connection.problem():
+                    self._on_problem(problem, time.monotonic())
                 connected = self._connection.wait(self._wait_ms(time.monotonic()))
                 while not self._closing and (frames := self._connection.receive()) is not None:
                     self._take(frames, time.monotonic())
@@ -180,9 +196,23 @@ class CloudClient:
             self._welcome = None
             self._pings.clear()
             if self._health.probe_due(now_s):
-                if self._hello_sent_s is not None:
+                if self._hello_sent_s is not None or self._reopen:
+                    self._reopen = False
                     self._connection.reopen()
                 self._probe(now_s)
+
+    def _on_problem(self, problem: str, now_s: float) -> None:
+        """No connection under the present keys: others may be there at the next probe."""
+        self._note_once(problem)
+        self._reopen = True
+        self._hello_sent_s = None
+        self._connection.await_writable(False)
+        self._health.refused(now_s, problem)
+
+    def _note_once(self, reason: str) -> None:
+        if reason != self._error:  # not at each probe
+            logger.warning("%s", reason)
+        self._error = reason
 
     def _probe(self, now_s: float) -> None:
         self._health.probe_sent(now_s)
@@ -251,6 +281,10 @@ class CloudClient:
         if isinstance(message, Welcome):
             self._on_welcome(message, now_s)
             return
+        if isinstance(message, Refusal) and message.code in LEAVE_CODES:
+            self._note_once(message.text)
+            self._health.refused(now_s, message.text)
+            return
         if self._welcome is None:
             return
         self._health.heard(now_s)
@@ -269,8 +303,7 @@ class CloudClient:
                 f"worker at {self._endpoint} runs policy '{welcome.policy}' with hash "
                 f"'{welcome.policy_hash:.12}', this robot needs '{self._policy_hash:.12}'"
             )
-            if reason != self._error:  # once, not at each probe
-                logger.warning("%s", reason)
+            self._note_once(reason)
             self._reject(reason)
             self._health.refused(now_s, reason)
             return

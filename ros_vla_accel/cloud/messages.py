@@ -25,7 +25,11 @@ ERROR_CODES = (
     "expired",  # waited longer than remaining_s, so it was not computed
     "busy",  # too many clients are waiting
     "policy",  # the policy raised, or answered with something else than one chunk
+    "unauthorized",  # the client's key was revoked
+    "closing",  # the worker ends: it takes nothing new
 )
+LEAVE_CODES = ("unauthorized", "closing")
+"""Codes after which this worker answers no request of this client, whatever its request_id."""
 
 _UINT64 = 2**64 - 1
 _INT64 = 2**63 - 1

@@ -22,6 +22,7 @@ import zmq
 
 from ros_vla_accel.cloud.codec import decode_request, encode_chunk
 from ros_vla_accel.cloud.endpoint import Endpoint
+from ros_vla_accel.cloud.keys import KeyFolder
 from ros_vla_accel.cloud.messages import (
     MAX_DATA_BYTES,
     Hello,
@@ -36,6 +37,7 @@ from ros_vla_accel.cloud.messages import (
     WireError,
 )
 from ros_vla_accel.cloud.wire import Buffer, decode, encode
+from ros_vla_accel.cloud.zap import DOMAIN, AllowList, Gatekeeper
 from ros_vla_accel.contracts import ActionChunk, Policy
 
 logger = logging.getLogger(__name__)
@@ -76,9 +78,12 @@ class _Job:
 class Worker:
     """Serves a policy at ``tcp://HOST:PORT`` (port ``*``: any free one) until ``stop``.
 
-    Binds at once, so that ``endpoint`` is known; answers after ``start``. Loopback only, unless
-    insecure_any says otherwise. max_clients bounds the queue.
-    Raises ValueError for a malformed endpoint and WorkerError when it cannot be bound.
+    Binds at once, so that ``endpoint`` is known; answers after ``start``.
+    keys: folder with ``worker.key`` and the robots that may connect. None: plain text for
+        anyone, on loopback only, unless insecure_any says otherwise.
+    max_clients bounds the queue.
+    Raises ValueError for a malformed endpoint, KeyFileError for keys that cannot be used and
+    WorkerError when the endpoint cannot be bound.
     """
 
     def __init__(
@@ -86,6 +91,7 @@ class Worker:
         policy: Policy,
         bind: str = "tcp://127.0.0.1:*",
         *,
+        keys: KeyFolder | None,
         insecure_any: bool = False,
         max_clients: int = 256,
     ):
@@ -101,9 +107,11 @@ class Worker:
         self._stopping = False
         self._outbox: deque[tuple[bytes, list[Buffer]]] = deque()
 
+        self._allowed = None if keys is None else AllowList(keys)
+        self._gatekeeper: Gatekeeper | None = None
         self._context = zmq.Context()
         try:
-            self._socket = self._bind(Endpoint.parse(bind), insecure_any)
+            self._socket = self._bind(Endpoint.parse(bind), keys, insecure_any)
         except BaseException:
             self._context.destroy(0)
             raise
@@ -118,16 +126,27 @@ class Worker:
             target=self._compute, name="worker-policy", daemon=True
         )
 
-    def _bind(self, endpoint: Endpoint, insecure_any: bool) -> zmq.Socket[bytes]:
-        if not endpoint.is_loopback:
+    def _bind(
+        self, endpoint: Endpoint, keys: KeyFolder | None, insecure_any: bool
+    ) -> zmq.Socket[bytes]:
+        if keys is None and not endpoint.is_loopback:
             if not insecure_any:
                 raise WorkerError(
-                    f"{endpoint} is reachable from other machines, and traffic is plain text "
-                    "until CURVE keys are configured: bind to tcp://127.0.0.1:PORT, or allow it "
-                    "with --insecure-any on a network that you trust"
+                    f"{endpoint} is reachable from other machines, and without keys traffic is "
+                    "plain text: use CURVE keys (`ros-vla-accel keys new worker`), bind to "
+                    "tcp://127.0.0.1:PORT, or allow it with --insecure-any on a network that you "
+                    "trust"
                 )
             logger.warning("%s: anyone who reaches it can read and use this worker", endpoint)
         router = self._context.socket(zmq.ROUTER)
+        if keys is not None and self._allowed is not None:
+            pair = keys.pair("worker")
+            self._gatekeeper = Gatekeeper(self._context, self._allowed)
+            router.setsockopt(zmq.CURVE_SERVER, 1)
+            router.setsockopt(zmq.CURVE_SECRETKEY, pair.secret.encode())
+            router.setsockopt(zmq.ZAP_DOMAIN, DOMAIN)
+            # Without it, libzmq lets everyone in whenever the gatekeeper is not there.
+            router.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
         router.setsockopt(zmq.LINGER, 0)
         router.setsockopt(zmq.MAXMSGSIZE, MAX_DATA_BYTES)
         router.setsockopt(zmq.RCVHWM, 16)  # per client; each may be a whole observation
@@ -179,6 +198,8 @@ class Worker:
 
     def _close(self) -> None:
         self._socket.close(0)
+        if self._gatekeeper is not None:
+            self._gatekeeper.socket.close(0)
         self._context.term()
         self._wake_receive.close()
         self._wake_send.close()
@@ -189,6 +210,8 @@ class Worker:
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
         poller.register(self._wake_receive, zmq.POLLIN)
+        if self._gatekeeper is not None:
+            poller.register(self._gatekeeper.socket, zmq.POLLIN)
         try:
             while not self._stopping:
                 ready = dict(poller.poll())
@@ -197,6 +220,8 @@ class Worker:
                         self._wake_receive.recv(4096)
                 while self._outbox:
                     self._send(*self._outbox.popleft())
+                if self._gatekeeper is not None and self._gatekeeper.socket in ready:
+                    self._gatekeeper.answer()
                 if self._socket in ready:
                     self._receive()
         finally:
@@ -208,12 +233,28 @@ class Worker:
         received_s = time.monotonic()
         try:
             message, data = decode([frame.buffer for frame in rest])
-            self._handle(client.bytes, message, data, received_s)
+            if self._is_allowed(client, rest[0], message, received_s):
+                self._handle(client.bytes, message, data, received_s)
         except SchemaError as error:
             self._log_garbage(error, received_s)
             self._send(client.bytes, encode(Refusal("", 0, "schema", str(error))))
         except WireError as error:
             self._log_garbage(error, received_s)
+
+    def _is_allowed(
+        self, client: zmq.Frame, frame: zmq.Frame, message: Message, now_s: float
+    ) -> bool:
+        """A handshake lasts as long as its connection, so a revoked key is noticed here."""
+        if self._allowed is None:
+            return True
+        if self._allowed.name_of(str(frame.get("User-Id")), now_s) is not None:
+            return True
+        self._count["unauthorized"] += 1
+        request_id = message.request_id if isinstance(message, RequestHeader) else 0
+        session = getattr(message, "session", "")
+        text = "this robot's key was revoked on the worker"
+        self._send(client.bytes, encode(Refusal(session, request_id, "unauthorized", text)))
+        return False
 
     def _log_garbage(self, error: WireError, now_s: float) -> None:
         self._count["garbage"] += 1

@@ -10,6 +10,7 @@ import sys
 import threading
 from types import FrameType
 
+from ros_vla_accel.cloud.keys import KeyFileError, KeyFolder
 from ros_vla_accel.cloud.worker import Worker, WorkerError
 from ros_vla_accel.policies.loader import PolicyLoadError, load_policy
 
@@ -33,12 +34,19 @@ def main(argv: list[str]) -> int:
         number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)
     }
     try:
+        insecure = arguments.insecure or arguments.insecure_any
+        keys = None if insecure else KeyFolder(arguments.keys)
+        if keys is not None:
+            keys.pair("worker")  # before the policy takes its time
         _limit_threads_before_import(arguments.threads)
         policy = load_policy(arguments.policy, arguments.policy_args)
         _limit_threads(arguments.threads)
-        worker = Worker(policy, arguments.bind, insecure_any=arguments.insecure_any)
+        worker = Worker(policy, arguments.bind, keys=keys, insecure_any=arguments.insecure_any)
         ready.set()
         return _serve(worker, policy.spec.name, policy.spec.identity, interrupted)
+    except KeyFileError as error:
+        logger.error("%s (or plain text on this machine alone: --insecure)", error)
+        return 1
     except (PolicyLoadError, WorkerError, ValueError) as error:
         logger.error("%s", error)
         return 1
@@ -73,9 +81,17 @@ def _parser() -> argparse.ArgumentParser:
         help="CPU threads of an inference (default: what the policy's library takes)",
     )
     parser.add_argument(
+        "--keys",
+        metavar="DIR",
+        help="folder of worker.key and the robots allowed, see `ros-vla-accel keys --help`",
+    )
+    parser.add_argument(
+        "--insecure", action="store_true", help="no keys: plain text, on this machine alone"
+    )
+    parser.add_argument(
         "--insecure-any",
         action="store_true",
-        help="allow an endpoint that other machines reach; traffic is plain text",
+        help="no keys, and other machines may reach it: anyone can read and use it",
     )
     return parser
 

@@ -28,6 +28,8 @@ NODE_ARGUMENTS = {
     "policy_args": "YAML with the factory's arguments: a path, or a name in config/policies/",
     "calibration": "YAML of `calibrate` for this policy: a path, or a name in config/calibration/",
     "cloud_endpoint": "ZeroMQ endpoint of the cloud worker (tcp://127.0.0.1:5555)",
+    "cloud_keys": "folder with robot.key and worker.pub (~/.config/ros_vla_accel/keys)",
+    "cloud_security": "curve, insecure: plain text to this machine, insecure-any: to any (curve)",
     "route": "edge, cloud or auto: cloud while it is healthy (auto)",
 }
 """Passed on as parameters only when given: otherwise params_file decides, or the node's default.
@@ -55,6 +57,11 @@ CLOUD_ARGUMENTS = {
     ),
     "bind": ("tcp://127.0.0.1:5555", "ZeroMQ endpoint to listen on"),
     "threads": ("1", "CPU threads of the policy"),
+    "keys": (
+        "",
+        "folder of worker.key and the robots allowed (ros_vla_accel/keys in ~/.config)",
+    ),
+    "security": ("curve", "curve, insecure: plain text on loopback, insecure-any: for anyone"),
 }
 ARGUMENTS = {"edge": EDGE_ARGUMENTS, "sim": SIM_ARGUMENTS, "cloud": CLOUD_ARGUMENTS}
 """Launch arguments of each: name -> (default, description)."""
@@ -187,4 +194,12 @@ def _cloud(given: dict[str, str]) -> list[Process]:
     if given["policy_args"]:
         path = existing_path(given["policy_args"], _FOLDERS["policy_args"])
         command += ["--policy-args", str(path.resolve())]
+    if given["keys"]:
+        command += ["--keys", given["keys"]]
+    if given["security"] not in ("curve", "insecure", "insecure-any"):
+        raise ValueError(
+            f"security is '{given['security']}'; expected curve, insecure or insecure-any"
+        )
+    if given["security"] != "curve":
+        command.append(f"--{given['security']}")
     return [Process(name="cloud_worker", command=tuple(command))]

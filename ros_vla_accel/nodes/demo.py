@@ -21,6 +21,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rich.console import Console
 from rich.live import Live
 
+from ros_vla_accel.cloud.keys import KeyFolder, default_folder
 from ros_vla_accel.nodes.bringup import DEFAULT_POLICY, processes
 from ros_vla_accel.nodes.demo_operator import DemoOperator, Watch
 from ros_vla_accel.nodes.demo_view import (
@@ -109,6 +110,12 @@ def _parser() -> argparse.ArgumentParser:
         help="its arguments: a path, a name in config/policies, or none "
         f"(default: {QUANTIZED}, INT4 weights, for the default policy; none for others)",
     )
+    parser.add_argument(
+        "--keys",
+        metavar="DIR",
+        help="keys of worker and robot, made when missing (default: ros_vla_accel/demo_keys in "
+        "$XDG_CONFIG_HOME or ~/.config)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="scene of the first episode")
     parser.add_argument(
         "--task-time", type=float, default=20.0, help="simulated seconds per task at most"
@@ -146,10 +153,18 @@ def _run(
 ) -> list[TaskResult]:
     endpoint = f"tcp://127.0.0.1:{_free_port()}"
     policy = {"policy": options.policy, "policy_args": policy_args(options)}
-    edge = {"use_sim_time": "true", "cloud_endpoint": endpoint, "route": options.route, **policy}
+    keys = KeyFolder(options.keys or default_folder().with_name("demo_keys"))
+    keys.create_missing()
+    edge = {
+        "use_sim_time": "true",
+        "cloud_endpoint": endpoint,
+        "cloud_keys": str(keys.path.resolve()),
+        "route": options.route,
+        **policy,
+    }
     edge["calibration"] = CALIBRATION if policy["policy_args"] == QUANTIZED else ""
     sim = {"task": options.tasks[0], "seed": str(options.seed)}
-    cloud = {"bind": endpoint, **policy}
+    cloud = {"bind": endpoint, "keys": str(keys.path.resolve()), **policy}
     for kind, arguments in (("sim", sim), ("edge", edge), ("cloud", cloud)):
         for process in processes(kind, arguments):
             supervisor.start(process)

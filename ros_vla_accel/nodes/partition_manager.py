@@ -7,6 +7,7 @@ from dataclasses import fields
 from typing import Any
 
 from ros_vla_accel.cloud.client import CloudClient
+from ros_vla_accel.cloud.keys import KeyFolder
 from ros_vla_accel.contracts import SCHEMA_VERSION
 from ros_vla_accel.contracts import ActionChunk as Chunk
 from ros_vla_accel.kinematics.joints import JointSample
@@ -54,6 +55,8 @@ class PartitionManager(AccelNode):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("partition_manager", **kwargs)
         self.declare("cloud_endpoint", "tcp://127.0.0.1:5555", "ZeroMQ endpoint of the worker")
+        self.declare("cloud_keys", "", "folder of robot.key and worker.pub; empty: the user's")
+        self.declare("cloud_security", "curve", "curve, insecure or insecure-any")
         for item in fields(RouteConfig):
             name = "route" if item.name == "mode" else item.name
             self.declare(name, item.default, "see config/edge.yaml")
@@ -90,8 +93,21 @@ class PartitionManager(AccelNode):
         self.every(config.validity_s / 5, self._decide, clock=STEADY)
         self.every(1.0, self._publish_stats, clock=STEADY)
         self._client = CloudClient(
-            self.get_parameter("cloud_endpoint").value, "", on_reply=self._on_reply
+            self.get_parameter("cloud_endpoint").value,
+            "",
+            on_reply=self._on_reply,
+            keys=self._keys(),
+            insecure_any=self.get_parameter("cloud_security").value == "insecure-any",
         )
+
+    def _keys(self) -> KeyFolder | None:
+        security = self.get_parameter("cloud_security").value
+        if security not in ("curve", "insecure", "insecure-any"):
+            raise ValueError(
+                f"cloud_security is '{security}'; expected curve, insecure (plain text to this "
+                "machine) or insecure-any (plain text to any)"
+            )
+        return KeyFolder(self.get_parameter("cloud_keys").value) if security == "curve" else None
 
     def _teardown(self) -> None:
         if self._client is not None:

@@ -66,8 +66,9 @@ def run_worker(*arguments: str) -> subprocess.Popen[str]:
 class WorkerProcess:
     """A worker that has said that it is ready."""
 
-    def __init__(self, bind: str = "tcp://127.0.0.1:*", args: str | None = None):
-        options = [] if args is None else ["--policy-args", args]
+    def __init__(self, *arguments: str, bind: str = "tcp://127.0.0.1:*", args: str | None = None):
+        options = [*(arguments or ["--insecure"])]
+        options += [] if args is None else ["--policy-args", args]
         self.process = run_worker("--bind", bind, *options)
         self.lines: list[str] = []
         assert self.process.stderr is not None

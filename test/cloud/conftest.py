@@ -14,6 +14,7 @@ from cloud_test_policy import HASH, MixingPolicy
 from cloud_test_support import Inbox, WorkerProcess
 
 from ros_vla_accel.cloud.client import CloudClient
+from ros_vla_accel.cloud.keys import KeyFolder
 from ros_vla_accel.cloud.worker import Worker
 
 
@@ -27,6 +28,7 @@ def make_worker() -> Iterator[Callable[..., Worker]]:
     workers: list[Worker] = []
 
     def make(policy: MixingPolicy | None = None, **options: object) -> Worker:
+        options = {"keys": None, **options}
         worker = Worker(policy or MixingPolicy(), **options)  # type: ignore[arg-type]
         workers.append(worker)
         worker.start()
@@ -54,8 +56,14 @@ def make_process() -> Iterator[Callable[..., WorkerProcess]]:
 def make_client(inbox: Inbox) -> Iterator[Callable[..., CloudClient]]:
     clients: list[CloudClient] = []
 
-    def make(endpoint: str, policy_hash: str = HASH, on_reply: object = None) -> CloudClient:
-        clients.append(CloudClient(endpoint, policy_hash, on_reply or inbox))  # type: ignore
+    def make(
+        endpoint: str,
+        policy_hash: str = HASH,
+        on_reply: object = None,
+        keys: KeyFolder | None = None,
+    ) -> CloudClient:
+        client = CloudClient(endpoint, policy_hash, on_reply or inbox, keys=keys)  # type: ignore
+        clients.append(client)
         return clients[-1]
 
     yield make

@@ -194,9 +194,10 @@ def test_the_worker_command_ends_with_status_0_though_an_inference_hangs(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--bind", "tcp://0.0.0.0:5555"], "--insecure-any"),
-        (["--bind", "nonsense"], "endpoint is 'nonsense'"),
-        (["--policy", "cloud_test_policy:missing"], "has no function 'missing'"),
+        (["--insecure", "--bind", "tcp://0.0.0.0:5555"], "--insecure-any"),
+        (["--insecure", "--bind", "nonsense"], "endpoint is 'nonsense'"),
+        (["--insecure", "--policy", "cloud_test_policy:missing"], "has no function 'missing'"),
+        (["--keys", "/nowhere"], "/nowhere/worker.key is missing; `ros-vla-accel keys new"),
     ],
 )
 def test_the_worker_command_explains_what_it_cannot_do(arguments: list[str], message: str) -> None:
@@ -209,7 +210,7 @@ def test_the_worker_command_explains_what_it_cannot_do(arguments: list[str], mes
 
 def test_the_worker_command_names_a_port_in_use(make_worker) -> None:
     endpoint = make_worker().endpoint
-    process = run_worker("--bind", endpoint)
+    process = run_worker("--insecure", "--bind", endpoint)
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 1
     assert f"port {endpoint.rsplit(':', 1)[1]} is in use" in errors

@@ -283,19 +283,19 @@ def test_bytes_that_are_not_zeromq_do_not_disturb_it(make_worker, make_peer) -> 
 
 @pytest.mark.parametrize("bind", ["tcp://0.0.0.0:*", "tcp://*:5555", "tcp://192.168.0.1:5555"])
 def test_an_address_that_others_reach_is_refused(bind: str) -> None:
-    with pytest.raises(WorkerError, match=r"plain text until CURVE keys .* --insecure-any"):
-        Worker(MixingPolicy(), bind)
+    with pytest.raises(WorkerError, match=r"plain text: use CURVE keys .* --insecure-any"):
+        Worker(MixingPolicy(), bind, keys=None)
 
 
 def test_insecure_any_allows_it_with_a_warning(caplog) -> None:
-    worker = Worker(MixingPolicy(), "tcp://0.0.0.0:*", insecure_any=True)
+    worker = Worker(MixingPolicy(), "tcp://0.0.0.0:*", keys=None, insecure_any=True)
     assert worker.endpoint.startswith("tcp://0.0.0.0:")
     assert "anyone who reaches it" in caplog.text
     assert worker.stop()
 
 
 def test_ipv6_loopback_is_loopback(make_worker, make_peer) -> None:
-    worker = Worker(MixingPolicy(), "tcp://[::1]:*")
+    worker = Worker(MixingPolicy(), "tcp://[::1]:*", keys=None)
     assert worker.endpoint.startswith("tcp://[::1]:")
     assert worker.stop()
 
@@ -304,10 +304,10 @@ def test_a_port_in_use_is_named(make_worker) -> None:
     endpoint = make_worker().endpoint
     port = endpoint.rsplit(":", 1)[1]
     with pytest.raises(WorkerError, match=f"port {port} is in use"):
-        Worker(MixingPolicy(), endpoint)
+        Worker(MixingPolicy(), endpoint, keys=None)
 
 
 @pytest.mark.parametrize("bind", ["5555", "tcp://127.0.0.1", "tcp://127.0.0.1:99999", "ipc://x"])
 def test_a_malformed_endpoint_is_named_with_an_example(bind: str) -> None:
     with pytest.raises(ValueError, match=r"expected e\.g\. tcp://127\.0\.0\.1:5555"):
-        Worker(MixingPolicy(), bind)
+        Worker(MixingPolicy(), bind, keys=None)

@@ -32,6 +32,8 @@ def test_every_documented_launch_argument_reaches_the_processes():
         "autostart": "false",
         "policy": "mine:make",
         "cloud_endpoint": "tcp://10.0.0.1:1",
+        "cloud_keys": "mine",
+        "cloud_security": "insecure-any",
         "route": "cloud",
     }
     others = {"params_file", "composed", "view", "record", *YAMLS}
@@ -45,6 +47,8 @@ def test_every_documented_launch_argument_reaches_the_processes():
             "autostart:=false",
             "policy:=mine:make",
             "cloud_endpoint:=tcp://10.0.0.1:1",
+            "cloud_keys:=mine",
+            "cloud_security:=insecure-any",
             "route:=cloud",
         ):
             assert text in line

@@ -40,7 +40,9 @@ def test_the_simulator_runs_until_it_is_interrupted_and_leaves_nothing_behind(be
 
 
 def test_a_process_that_ends_by_itself_ends_the_launch_with_its_name(bench):
-    process = launch("cloud", "policy:=arm_policy:nothing", "bind:=tcp://127.0.0.1:*")
+    process = launch(
+        "cloud", "security:=insecure", "policy:=arm_policy:nothing", "bind:=tcp://127.0.0.1:*"
+    )
     assert process.wait(30) == 1
     errors = process.stderr.read()
     process.stderr.close()

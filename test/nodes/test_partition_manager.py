@@ -8,6 +8,7 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import JointState
 
 from ros_vla_accel.cloud.codec import encode_observation, request_header
+from ros_vla_accel.cloud.keys import KeyFolder
 from ros_vla_accel.cloud.worker import Worker
 from ros_vla_accel.contracts import InferenceRequest as Request
 from ros_vla_accel.contracts import Observation
@@ -20,6 +21,7 @@ from ros_vla_accel.precision import Calibration, PrecisionConfig
 from ros_vla_accel.resources import existing_path
 
 ROBOT = load_robot(existing_path("metaworld_sawyer", "config/robots"))
+PLAIN = {"cloud_security": "insecure"}
 EDGE, CLOUD = PartitionDecision.EDGE, PartitionDecision.CLOUD
 
 
@@ -62,7 +64,7 @@ class Policy:
 
 @pytest.fixture
 def worker():
-    worker = Worker(arm_policy.make())
+    worker = Worker(arm_policy.make(), keys=None)
     worker.start()
     yield worker
     worker.stop()
@@ -70,7 +72,7 @@ def worker():
 
 def test_a_request_comes_back_as_a_chunk_from_the_cloud(bench, worker):
     policy = Policy(bench)
-    bench.start(PartitionManager, cloud_endpoint=worker.endpoint)
+    bench.start(PartitionManager, cloud_endpoint=worker.endpoint, **PLAIN)
     policy.until_route(CLOUD)
     policy.send(policy.message(request_id=77))
     bench.until(lambda: policy.chunks)
@@ -83,11 +85,11 @@ def test_a_request_comes_back_as_a_chunk_from_the_cloud(bench, worker):
 
 def test_a_lost_worker_means_edge_and_its_return_is_noticed(bench, worker):
     policy = Policy(bench)
-    bench.start(PartitionManager, cloud_endpoint=worker.endpoint)
+    bench.start(PartitionManager, cloud_endpoint=worker.endpoint, **PLAIN)
     policy.until_route(CLOUD)
     worker.stop()
     policy.until_route(EDGE)
-    again = Worker(arm_policy.make(), worker.endpoint)
+    again = Worker(arm_policy.make(), worker.endpoint, keys=None)
     again.start()
     try:
         policy.until_route(CLOUD)
@@ -101,7 +103,7 @@ def test_requests_that_are_unreadable_or_too_late_go_nowhere_and_later_ones_are_
     bench, worker
 ):
     policy = Policy(bench)
-    bench.start(PartitionManager, cloud_endpoint=worker.endpoint)
+    bench.start(PartitionManager, cloud_endpoint=worker.endpoint, **PLAIN)
     policy.until_route(CLOUD)
     foreign = policy.message(1)
     foreign.schema_version = 99
@@ -154,7 +156,7 @@ class Arm:
 
 def test_a_touch_preempts_the_running_chunk_with_the_very_sample_that_shows_it(bench, worker):
     policy, arm = Policy(bench), Arm(bench)
-    bench.start(PartitionManager, cloud_endpoint=worker.endpoint)
+    bench.start(PartitionManager, cloud_endpoint=worker.endpoint, **PLAIN)
     policy.until_route(CLOUD)
     policy.until_triggers_are_warm()
     before = policy.decisions[-1]
@@ -178,6 +180,41 @@ def test_a_touch_is_reported_but_preempts_nothing_where_that_is_not_wanted(bench
     bench.until(lambda: policy.decisions[-1].importance > 1.0)
     bench.until(lambda: policy.decisions[-1].importance < 0.1)
     assert {decision.preempt_seq for decision in policy.decisions} == {before}
+
+
+def test_a_robot_without_keys_stays_on_the_edge_and_says_which_file_is_missing(bench, tmp_path):
+    keys = KeyFolder(tmp_path / "keys")
+    keys.create("worker")
+    worker = Worker(arm_policy.make(), keys=keys)
+    worker.start()
+    try:
+        policy = Policy(bench)
+        robot = KeyFolder(tmp_path / "robot")
+        parameters = {"cloud_endpoint": worker.endpoint, "cloud_keys": str(robot.path)}
+        node = bench.start(PartitionManager, **parameters)
+        bench.until(lambda: policy.links and "robot.key is missing" in policy.links[-1].reason)
+        assert policy.decisions[-1].route == EDGE
+        assert "robot.key is missing; `ros-vla-accel keys new robot`" in node.diagnosis()[1]
+
+        public = robot.create("robot").public
+        (keys.path / "worker.pub").rename(robot.path / "worker.pub")
+        bench.until(lambda: "does not allow this robot's key" in policy.links[-1].reason)
+        keys.allow("arm7", public)
+        policy.until_route(CLOUD)
+        keys.revoke("arm7")
+        policy.until_route(EDGE)
+    finally:
+        worker.stop()
+
+
+@pytest.mark.parametrize("security", ["none", "insecure"])
+def test_a_wrong_security_fails_the_configuration(bench, security):
+    from rclpy.parameter import Parameter
+
+    parameters = {"cloud_security": security, "cloud_endpoint": "tcp://192.168.7.7:5555"}
+    overrides = [Parameter(name, value=value) for name, value in parameters.items()]
+    node = bench.add(PartitionManager(namespace="/vla", parameter_overrides=overrides))
+    assert not node.autostart()
 
 
 def test_a_malformed_endpoint_fails_the_configuration(bench):

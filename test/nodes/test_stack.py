@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import zmq
 
+from ros_vla_accel.cloud.keys import KeyFolder
 from ros_vla_accel.msg import ExecutorState, LinkStats
 from ros_vla_accel.nodes.bringup import processes
 from ros_vla_accel.nodes.demo_operator import DemoOperator
@@ -19,18 +20,21 @@ START_S = 60.0
 class Stack:
     """Simulator, policy, light nodes and cloud worker, watched over their public topics."""
 
-    def __init__(self, bench, supervisor: Supervisor) -> None:
+    def __init__(self, bench, supervisor: Supervisor, keys: KeyFolder) -> None:
         self.supervisor = supervisor
         self.operator = bench.add(DemoOperator("/vla"))
         self.watch = self.operator.watch
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.endpoint = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+        keys.create_missing()
+        folder = str(keys.path)
         policy = {"policy": "arm_policy:make"}
+        link = {"cloud_endpoint": self.endpoint, "cloud_keys": folder}
         sim, edge, cloud = (
             processes("sim", {}),
-            processes("edge", {"use_sim_time": "true", "cloud_endpoint": self.endpoint, **policy}),
-            processes("cloud", {"bind": self.endpoint, **policy}),
+            processes("edge", {"use_sim_time": "true", **link, **policy}),
+            processes("cloud", {"bind": self.endpoint, "keys": folder, **policy}),
         )
         self.processes = {process.name: process for process in sim + edge + cloud}
         for process in self.processes.values():
@@ -51,7 +55,7 @@ class Stack:
 def stack(bench, tmp_path):
     path = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
     with Supervisor(tmp_path, {"PYTHONPATH": path}) as supervisor:
-        stack = Stack(bench, supervisor)
+        stack = Stack(bench, supervisor, KeyFolder(tmp_path / "keys"))
         yield stack
         # What was not killed on purpose has lived through it all.
         assert set(supervisor.ended()) <= {"cloud_worker", "vla_policy"}
