@@ -21,12 +21,19 @@ from ros_vla_accel import middleware
 _PACKAGES = {
     "core": ("numpy", "pyzmq", "msgpack", "opencv-python-headless", "rosbags", "pyyaml", "rich"),
     "policy": ("torch", "safetensors"),
+    "cloud": ("prometheus-client",),
     "standalone": ("cyclonedds",),
     "sim": ("mujoco", "metaworld"),
     "fk": ("pin",),
     "train": ("matplotlib", "pyarrow"),
     "report": ("plotly",),
     "view": ("foxglove-sdk",),
+}
+_MODULES = {
+    "opencv-python-headless": "cv2",
+    "pyyaml": "yaml",
+    "pyzmq": "zmq",
+    "prometheus-client": "prometheus_client",
 }
 _CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "asimddp")
 
@@ -84,7 +91,7 @@ def _packages() -> list[Finding]:
 
 def _missing(extra: str, name: str) -> Finding:
     # ROS installs some of them as Debian packages, which carry other names.
-    module = {"opencv-python-headless": "cv2", "pyyaml": "yaml", "pyzmq": "zmq"}.get(name, name)
+    module = _MODULES.get(name, name)
     if importlib.util.find_spec(module) is not None:
         return (extra, name, "ok", "found, not from pip")
     if extra == "core":

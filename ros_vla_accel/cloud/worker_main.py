@@ -10,7 +10,9 @@ import sys
 import threading
 from types import FrameType
 
+from ros_vla_accel.cloud.batching import BatchConfig
 from ros_vla_accel.cloud.keys import KeyFileError, KeyFolder
+from ros_vla_accel.cloud.metrics import serve_metrics
 from ros_vla_accel.cloud.worker import Worker, WorkerError
 from ros_vla_accel.policies.loader import PolicyLoadError, load_policy
 
@@ -18,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 def main(argv: list[str]) -> int:
-    """Exit status 0 after SIGINT or SIGTERM, 1 when the policy or the endpoint cannot be had."""
+    """Exit status 0 after SIGINT or SIGTERM, 1 when policy, keys or endpoint cannot be had."""
     arguments = _parser().parse_args(argv)
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="[%(levelname)s] [cloud]: %(message)s"
@@ -26,6 +28,8 @@ def main(argv: list[str]) -> int:
     ready, interrupted = threading.Event(), threading.Event()
 
     def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        if interrupted.is_set():
+            os._exit(1)  # asked twice: whoever asks does not want to wait for the rest
         interrupted.set()
         if not ready.is_set():
             raise KeyboardInterrupt  # loading a policy takes seconds, and can just be abandoned
@@ -34,6 +38,11 @@ def main(argv: list[str]) -> int:
         number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)
     }
     try:
+        batch = BatchConfig(
+            max_batch=arguments.max_batch,
+            max_wait_s=1e-3 * arguments.max_wait_ms,
+            max_waiting=arguments.max_waiting,
+        )
         insecure = arguments.insecure or arguments.insecure_any
         keys = None if insecure else KeyFolder(arguments.keys)
         if keys is not None:
@@ -41,9 +50,23 @@ def main(argv: list[str]) -> int:
         _limit_threads_before_import(arguments.threads)
         policy = load_policy(arguments.policy, arguments.policy_args)
         _limit_threads(arguments.threads)
-        worker = Worker(policy, arguments.bind, keys=keys, insecure_any=arguments.insecure_any)
-        ready.set()
-        return _serve(worker, policy.spec.name, policy.spec.identity, interrupted)
+        metrics = serve_metrics(arguments.metrics, policy.spec)
+        try:
+            worker = Worker(
+                policy,
+                arguments.bind,
+                keys=keys,
+                insecure_any=arguments.insecure_any,
+                batch=batch,
+                on_batch=None if metrics is None else metrics.on_batch,
+            )
+            if metrics is not None:
+                metrics.watch(worker.stats)
+            ready.set()
+            return _serve(worker, interrupted, arguments.drain)
+        finally:
+            if metrics is not None:
+                metrics.close()
     except KeyFileError as error:
         logger.error("%s (or plain text on this machine alone: --insecure)", error)
         return 1
@@ -80,6 +103,40 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="CPU threads of an inference (default: what the policy's library takes)",
     )
+    limits = BatchConfig()
+    parser.add_argument(
+        "--max-batch",
+        type=_positive,
+        default=limits.max_batch,
+        metavar="N",
+        help="most requests in one inference (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-wait-ms",
+        type=float,
+        default=1e3 * limits.max_wait_s,
+        metavar="MS",
+        help="how long a request may wait for others to share an inference (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-waiting",
+        type=_positive,
+        default=limits.max_waiting,
+        metavar="N",
+        help="robots in the queue, above which others are told 'busy' (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--drain",
+        type=float,
+        default=2.0,
+        metavar="S",
+        help="seconds for requests that wait when it is told to end (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--metrics",
+        metavar="[HOST:]PORT",
+        help="serve Prometheus metrics here, on loopback unless a host is given",
+    )
     parser.add_argument(
         "--keys",
         metavar="DIR",
@@ -99,7 +156,7 @@ def _parser() -> argparse.ArgumentParser:
 def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not a positive number of threads")
+        raise argparse.ArgumentTypeError(f"{value} is not positive")
     return value
 
 
@@ -116,12 +173,18 @@ def _limit_threads(threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
-def _serve(worker: Worker, name: str, identity: str, interrupted: threading.Event) -> int:
+def _serve(worker: Worker, interrupted: threading.Event, drain_s: float) -> int:
     worker.start()
-    logger.info("ready on %s policy %s hash %s", worker.endpoint, name, identity)
-    interrupted.wait()
-    logger.info("stopping: %s", worker.stats())
-    if not worker.stop():
+    spec = worker.spec
+    logger.info("ready on %s policy %s hash %s", worker.endpoint, spec.name, spec.identity)
+    while not interrupted.wait(0.5):
+        if not worker.is_alive:
+            logger.error("a thread of the worker failed")
+            return 1
+    logger.info("ending; %d requests wait", worker.stats().waiting)
+    ended = worker.stop(drain_s)
+    logger.info("ended: %s", worker.stats())
+    if not ended:
         # The interpreter's own shutdown can crash while another thread is in native code.
         logger.warning("an inference is still running; leaving without it")
         logging.shutdown()

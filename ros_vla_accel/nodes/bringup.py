@@ -57,9 +57,11 @@ CLOUD_ARGUMENTS = {
     ),
     "bind": ("tcp://127.0.0.1:5555", "ZeroMQ endpoint to listen on"),
     "threads": ("1", "CPU threads of the policy"),
+    "max_batch": ("8", "most requests in one inference"),
+    "metrics": ("", "[HOST:]PORT of Prometheus metrics"),
     "keys": (
         "",
-        "folder of worker.key and the robots allowed (ros_vla_accel/keys in ~/.config)",
+        "folder of worker.key and the robots allowed (~/.config/ros_vla_accel/keys)",
     ),
     "security": ("curve", "curve, insecure: plain text on loopback, insecure-any: for anyone"),
 }
@@ -194,6 +196,9 @@ def _cloud(given: dict[str, str]) -> list[Process]:
     if given["policy_args"]:
         path = existing_path(given["policy_args"], _FOLDERS["policy_args"])
         command += ["--policy-args", str(path.resolve())]
+    command += ["--max-batch", given["max_batch"]]
+    if given["metrics"]:
+        command += ["--metrics", given["metrics"]]
     if given["keys"]:
         command += ["--keys", given["keys"]]
     if given["security"] not in ("curve", "insecure", "insecure-any"):

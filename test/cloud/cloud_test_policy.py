@@ -145,3 +145,12 @@ def request(request_id: int = 1, seed: int = 0, **changes: object) -> InferenceR
         executed_rows=2,
     )
     return InferenceRequest(**{**values, **changes})  # type: ignore[arg-type]
+
+
+class _ExitingPolicy(MixingPolicy):
+    def infer(self, requests: Sequence[InferenceRequest]) -> list[ActionChunk]:
+        raise SystemExit(3)  # not an Exception, as an interpreter that shuts down would raise
+
+
+def exiting() -> MixingPolicy:
+    return _ExitingPolicy()

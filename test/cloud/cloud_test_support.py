@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -9,13 +10,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import zmq
 from cloud_test_policy import HASH, request
 from hypothesis import settings
 
+from ros_vla_accel.cloud import wire
 from ros_vla_accel.cloud.client import CloudClient
 from ros_vla_accel.cloud.codec import encode_observation, request_header
+from ros_vla_accel.cloud.messages import Message, RequestHeader
 from ros_vla_accel.contracts import ActionChunk, Observation
 from ros_vla_accel.partition.link import LinkState
 
@@ -76,8 +81,16 @@ class WorkerProcess:
             self.lines.append(line.rstrip())
             if "ready on" in line:
                 self.endpoint = line.split("ready on ")[1].split()[0]
+                self._reader = threading.Thread(target=self._read, daemon=True)
+                self._reader.start()
                 return
         raise AssertionError("worker ended: " + " | ".join(self.lines))
+
+    def _read(self) -> None:
+        """A process whose log nobody reads stands still once the pipe is full."""
+        assert self.process.stderr is not None
+        with contextlib.suppress(ValueError):  # closed meanwhile
+            self.lines += (line.rstrip() for line in self.process.stderr)
 
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
@@ -86,9 +99,12 @@ class WorkerProcess:
         if self.process.poll() is None:
             self.send(signal.SIGCONT)
             self.send(signal.SIGKILL)
+        status = self.process.wait(5)
         assert self.process.stderr is not None
+        if hasattr(self, "_reader"):
+            self._reader.join(5)
         self.process.stderr.close()
-        return self.process.wait(5)
+        return status
 
 
 def submit(
@@ -102,3 +118,38 @@ def submit(
 
 def healthy(client: CloudClient) -> bool:
     return wait_until(lambda: client.health is LinkState.HEALTHY)
+
+
+class Peer:
+    """A DEALER that speaks the wire format, or anything else."""
+
+    def __init__(
+        self, endpoint: str, context: zmq.Context, curve: tuple[str, str, str] | None = None
+    ):
+        """curve: own public key and secret, and the worker's public key."""
+        self.socket = context.socket(zmq.DEALER)
+        if curve is not None:
+            options = (zmq.CURVE_PUBLICKEY, zmq.CURVE_SECRETKEY, zmq.CURVE_SERVERKEY)
+            for option, key in zip(options, curve, strict=True):
+                self.socket.setsockopt(option, key.encode())
+        self.socket.setsockopt(zmq.LINGER, 0)
+        self.socket.setsockopt(zmq.RCVTIMEO, 5000)
+        self.socket.connect(endpoint)
+
+    def say(self, message: Message, data: bytes | None = None) -> None:
+        self.socket.send_multipart(wire.encode(message, data))
+
+    def hear(self) -> Message:
+        return wire.decode(self.socket.recv_multipart())[0]
+
+    def ask(self, request_id: int = 1, **changes: object) -> None:
+        header, data = peer_request(request_id, **changes)
+        self.say(header, data)
+
+
+def peer_request(request_id: int, **changes: object) -> tuple[RequestHeader, bytes]:
+    asked = request(request_id)
+    tensors, data = encode_observation(asked.observation)  # type: ignore[arg-type]
+    header = request_header(asked, tensors, HASH)
+    values = {"remaining_s": 5.0, "session": "me", **changes}
+    return replace(header, **values), data  # type: ignore[arg-type]

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import zmq
 
 sys.path.insert(0, str(Path(__file__).parent))  # cloud_test_policy and cloud_test_support
 
 from cloud_test_policy import HASH, MixingPolicy
-from cloud_test_support import Inbox, WorkerProcess
+from cloud_test_support import Inbox, Peer, WorkerProcess
 
 from ros_vla_accel.cloud.client import CloudClient
 from ros_vla_accel.cloud.keys import KeyFolder
@@ -69,3 +70,10 @@ def make_client(inbox: Inbox) -> Iterator[Callable[..., CloudClient]]:
     yield make
     for client in clients:
         client.close()
+
+
+@pytest.fixture
+def make_peer() -> Iterator[Callable[[Worker], Peer]]:
+    context = zmq.Context()
+    yield lambda worker: Peer(worker.endpoint, context)
+    context.destroy(0)

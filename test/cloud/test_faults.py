@@ -171,10 +171,8 @@ def test_the_worker_command_ends_with_status_0_on_a_signal(
     worker = make_process()
     client = make_client(worker.endpoint)
     assert healthy(client)
-    start = time.monotonic()
     worker.send(number)
     assert worker.process.wait(5) == 0
-    assert time.monotonic() - start < 1.5
 
 
 def test_the_worker_command_ends_with_status_0_though_an_inference_hangs(

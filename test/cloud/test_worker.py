@@ -5,64 +5,25 @@ from __future__ import annotations
 import random
 import socket
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 import msgpack
 import numpy as np
 import pytest
-import zmq
 from cloud_test_policy import HASH, MixingPolicy, request
-from cloud_test_support import wait_until
+from cloud_test_support import Peer, peer_request, wait_until
 
 from ros_vla_accel.cloud import wire
-from ros_vla_accel.cloud.codec import decode_chunk, encode_observation, request_header
+from ros_vla_accel.cloud.batching import BatchConfig
+from ros_vla_accel.cloud.codec import decode_chunk
 from ros_vla_accel.cloud.messages import (
     Hello,
-    Message,
     Ping,
     Pong,
     Refusal,
     ReplyHeader,
-    RequestHeader,
     Welcome,
 )
 from ros_vla_accel.cloud.worker import Worker, WorkerError
-
-
-class Peer:
-    """A DEALER that speaks the wire format, or anything else."""
-
-    def __init__(self, endpoint: str, context: zmq.Context):
-        self.socket = context.socket(zmq.DEALER)
-        self.socket.setsockopt(zmq.LINGER, 0)
-        self.socket.setsockopt(zmq.RCVTIMEO, 5000)
-        self.socket.connect(endpoint)
-
-    def say(self, message: Message, data: bytes | None = None) -> None:
-        self.socket.send_multipart(wire.encode(message, data))
-
-    def hear(self) -> Message:
-        return wire.decode(self.socket.recv_multipart())[0]
-
-    def ask(self, request_id: int = 1, **changes: object) -> None:
-        header, data = _request(request_id, **changes)
-        self.say(header, data)
-
-
-def _request(request_id: int, **changes: object) -> tuple[RequestHeader, bytes]:
-    asked = request(request_id)
-    tensors, data = encode_observation(asked.observation)  # type: ignore[arg-type]
-    header = request_header(asked, tensors, HASH)
-    values = {"remaining_s": 5.0, "session": "me", **changes}
-    return replace(header, **values), data  # type: ignore[arg-type]
-
-
-@pytest.fixture
-def make_peer() -> Iterator[Callable[[Worker], Peer]]:
-    context = zmq.Context()
-    yield lambda worker: Peer(worker.endpoint, context)
-    context.destroy(0)
 
 
 def test_hello_is_answered_with_the_policy(make_worker, make_peer) -> None:
@@ -154,7 +115,9 @@ def test_a_greedy_client_is_not_served_more_often(make_worker, make_peer) -> Non
     assert wait_until(lambda: worker.stats().received == 13)
     gate.set()
     assert isinstance(modest.hear(), ReplyHeader)
-    assert policy.computed == [1, 12, 100]
+    assert isinstance(greedy.hear(), ReplyHeader | Refusal)
+    assert wait_until(lambda: len(policy.computed) == 3)
+    assert policy.computed == [1, 100, 12], "who was served already comes after who waits"
 
 
 def test_two_clients_that_ask_without_pause_are_served_in_turn(make_worker, make_peer) -> None:
@@ -190,7 +153,7 @@ def test_another_policys_hash_is_refused_with_both_hashes(make_worker, make_peer
 def test_too_many_waiting_clients_are_told_busy(make_worker, make_peer) -> None:
     gate = threading.Event()
     policy = MixingPolicy(gate=gate)
-    worker = make_worker(policy, max_clients=1)
+    worker = make_worker(policy, batch=BatchConfig(max_waiting=1))
     computing, waiting, refused = (make_peer(worker) for _ in range(3))
     computing.ask(1)
     assert policy.started.acquire(timeout=5)
@@ -216,7 +179,7 @@ def test_a_policys_exception_becomes_its_text_without_a_traceback(make_worker, m
 
 def test_tensors_that_cannot_be_decoded_are_refused_by_name(make_worker, make_peer) -> None:
     peer = make_peer(make_worker())
-    header, data = _request(1)
+    header, data = peer_request(1)
     peer.say(header, data[:100])
     refusal = peer.hear()
     assert isinstance(refusal, Refusal)
@@ -248,7 +211,7 @@ def test_garbage_is_counted_and_a_legitimate_client_served_meanwhile(
     worker = make_worker()
     vandal, honest = make_peer(worker), make_peer(worker)
     rng = random.Random(11)
-    header, data = _request(1)
+    header, data = peer_request(1)
     intact = wire.encode(header, data)[0]
     sent = 600
     for k in range(sent):

@@ -1,0 +1,180 @@
+"""A batch of requests through a policy, and back as frames: a chunk or a refusal for each."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ros_vla_accel.cloud.batching import Job
+from ros_vla_accel.cloud.codec import decode_request, encode_chunk
+from ros_vla_accel.cloud.messages import Refusal, ReplyHeader, RequestHeader
+from ros_vla_accel.cloud.wire import Buffer, encode
+from ros_vla_accel.contracts import ActionChunk, InferenceRequest, Policy
+from ros_vla_accel.partition.latency import LatencyWindow
+
+logger = logging.getLogger(__name__)
+
+_EPISODES = 1024
+"""Robots whose episode is remembered."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request as it came in. received_s: steady clock."""
+
+    header: RequestHeader
+    data: memoryview
+    received_s: float
+
+
+Waiting = Job[Asked]
+
+
+@dataclass(frozen=True)
+class BatchReport:
+    """What one batch cost: s in the policy, and s that each answered request had waited."""
+
+    size: int
+    inference_s: float
+    queue_s: list[float]
+
+
+def refusal(job: Waiting, code: str, text: str) -> list[Buffer]:
+    """Frames of a refusal of a request."""
+    text = text[:1024].encode(errors="replace").decode()  # exceptions may hold any text
+    header = job.content.header
+    return encode(Refusal(header.session, header.request_id, code, text))
+
+
+class Inference:
+    """Runs a policy on batches; belongs to one thread.
+
+    A request on which the policy raises must not take those of other robots with it: the batch is
+    then computed one by one, and the robot that caused it alone until it is served again.
+    """
+
+    def __init__(self, policy: Policy):
+        self._policy = policy
+        self._episodes: OrderedDict[bytes, int] = OrderedDict()  # of each robot
+        self._alone: set[bytes] = set()
+        self._durations = LatencyWindow(16)
+        self.count: Counter[str] = Counter()
+
+    @property
+    def least_s(self) -> float:
+        """The shortest of the last inferences, s; 0 before the first."""
+        shortest_s = self._durations.quantile_s(0.0)
+        return shortest_s if shortest_s > 0 else 0.0
+
+    def kind(self, client: bytes, header: RequestHeader) -> Hashable:
+        """What requests must have in common to share an inference: width, cut, cameras."""
+        widths = self._policy.spec.widths
+        bits = header.activation_bits
+        width = min((w for w in widths if w >= bits), default=max(widths, default=bits))
+        return (width, header.cut, client if client in self._alone else b"")
+
+    def run(self, jobs: list[Waiting]) -> tuple[list[tuple[bytes, list[Buffer]]], BatchReport]:
+        """(client, frames) for each job, in any order."""
+        out: list[tuple[bytes, list[Buffer]]] = []
+        started_s = time.monotonic()
+        ready: list[tuple[Waiting, InferenceRequest]] = []
+        for job in jobs:
+            try:
+                period_s = self._policy.spec.period_s
+                request = decode_request(job.content.header, job.content.data, period_s)
+            except Exception as error:  # WireError, or no memory: neither may end this thread
+                self.count["failed"] += 1
+                text = str(error) or type(error).__name__
+                out.append((job.client, refusal(job, "bad_request", text)))
+            else:
+                ready.append((job, request))
+        decoded_s = time.monotonic()
+        answers = self._compute(ready) if ready else []
+        inference_s = time.monotonic() - decoded_s
+        queue_s = []
+        for (job, _), answer in zip(ready, answers, strict=True):
+            waited_s = started_s - job.content.received_s
+            durations = (waited_s, decoded_s - started_s, inference_s)
+            frames = self._frames(job, answer, *durations)
+            out.append((job.client, frames))
+            queue_s.append(waited_s)
+        return out, BatchReport(len(ready), inference_s, queue_s)
+
+    def _compute(
+        self, ready: list[tuple[Waiting, InferenceRequest]]
+    ) -> list[ActionChunk | Exception]:
+        started_s = time.monotonic()
+        try:
+            for job, request in ready:
+                self._reset_if_new(job.client, request.episode_id)
+            chunks = self._policy.infer([request for _, request in ready])
+            if len(chunks) != len(ready):
+                raise ValueError(f"{len(chunks)} chunks for {len(ready)} requests")
+        except Exception as error:
+            if len(ready) == 1:
+                job = ready[0][0]
+                if job.client not in self._alone:  # once, not at the rate at which it asks
+                    logger.exception("policy failed on request %d", job.content.header.request_id)
+                self._alone.add(job.client)
+                return [error]
+            return [answer for one in ready for answer in self._compute([one])]
+        self._durations.add(time.monotonic() - started_s)
+        if self._alone:
+            self._alone.difference_update(job.client for job, _ in ready)
+        return list(chunks)
+
+    def _reset_if_new(self, client: bytes, episode_id: int) -> None:
+        if self._episodes.get(client) != episode_id:
+            self._policy.reset(episode_id)
+        self._episodes[client] = episode_id
+        self._episodes.move_to_end(client)
+        if len(self._episodes) > _EPISODES:
+            self._alone.discard(self._episodes.popitem(last=False)[0])
+
+    def _frames(
+        self,
+        job: Waiting,
+        answer: ActionChunk | Exception,
+        queue_s: float,
+        decode_s: float,
+        inference_s: float,
+    ) -> list[Buffer]:
+        try:
+            if isinstance(answer, Exception):
+                raise answer
+            frames = _reply(job.content.header, answer, queue_s, decode_s, inference_s)
+        except Exception as error:
+            self.count["failed"] += 1
+            if error is not answer:
+                logger.error("policy's chunk cannot be sent: %s", error)
+            return refusal(job, "policy", f"{type(error).__name__}: {error}")
+        self.count["answered"] += 1
+        return frames
+
+
+def _reply(
+    header: RequestHeader, chunk: ActionChunk, queue_s: float, decode_s: float, inference_s: float
+) -> list[Buffer]:
+    actions = np.asarray(chunk.actions)
+    if actions.ndim != 2:
+        raise ValueError(f"actions are {actions.shape}; expected (horizon, action_size)")
+    reply = ReplyHeader(
+        session=header.session,
+        request_id=header.request_id,
+        episode_id=header.episode_id,
+        stamp_ns=header.stamp_ns,
+        horizon=actions.shape[0],
+        action_size=actions.shape[1],
+        period_s=float(chunk.period_s),
+        activation_bits=int(chunk.activation_bits),
+        queue_s=queue_s,
+        decode_s=decode_s,
+        inference_s=inference_s,
+        timings_s={name: float(value) for name, value in chunk.timings_s.items()},
+    )
+    return encode(reply, encode_chunk(actions))
