@@ -45,29 +45,39 @@ class SchemaError(WireError):
     """A frame of another schema version."""
 
 
+def shown(value: object) -> str:
+    """A stranger's value in an error text. Never ``repr`` of a whole container: a header holds
+    enough of them to cost seconds, or to exhaust the stack."""
+    if isinstance(value, str | bytes):
+        return repr(value[:80])
+    if isinstance(value, tuple | list | dict):
+        return f"a {type(value).__name__} of {len(value)}"
+    return f"{value!r:.80}"
+
+
 def _text(name: str, value: object, longest: int) -> None:
     if not isinstance(value, str) or len(value) > longest:
-        raise WireError(f"{name} is {value!r:.80}; expected text of at most {longest} characters")
+        raise WireError(f"{name} is {shown(value)}; expected text of at most {longest} characters")
 
 
 def _choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     if not isinstance(value, str) or value not in choices:
-        raise WireError(f"{name} is {value!r:.80}; expected one of {', '.join(choices)}")
+        raise WireError(f"{name} is {shown(value)}; expected one of {', '.join(choices)}")
 
 
 def _integer(name: str, value: object, low: int = 0, high: int = _UINT64) -> None:
     if type(value) is not int or not low <= value <= high:
-        raise WireError(f"{name} is {value!r:.80}; expected an integer in {low}..{high}")
+        raise WireError(f"{name} is {shown(value)}; expected an integer in {low}..{high}")
 
 
 def _number(name: str, value: object, low: float, high: float) -> None:
     if type(value) not in (int, float) or not low <= value <= high:  # type: ignore[operator]
-        raise WireError(f"{name} is {value!r:.80}; expected a number in {low}..{high}")
+        raise WireError(f"{name} is {shown(value)}; expected a number in {low}..{high}")
 
 
 def _items(name: str, value: object, most: int) -> tuple[object, ...]:
     if not isinstance(value, tuple) or len(value) > most:
-        raise WireError(f"{name} is {value!r:.80}; expected a list of at most {most}")
+        raise WireError(f"{name} is {shown(value)}; expected a list of at most {most}")
     return value
 
 
@@ -185,7 +195,7 @@ class RequestHeader:
         total = 0
         for tensor in _items("tensors", self.tensors, _MAX_TENSORS):
             if not isinstance(tensor, TensorDescriptor):
-                raise WireError(f"tensors holds {tensor!r:.80}; expected descriptors")
+                raise WireError(f"tensors holds {shown(tensor)}; expected descriptors")
             total += tensor.nbytes
         if total > MAX_DATA_BYTES:
             raise WireError(f"tensors decode to {total} bytes; at most {MAX_DATA_BYTES}")
@@ -238,7 +248,7 @@ class ReplyHeader:
         for name in ("queue_s", "decode_s", "inference_s"):
             _number(name, getattr(self, name), 0.0, 1e6)
         if not isinstance(self.timings_s, dict) or len(self.timings_s) > 32:
-            raise WireError(f"timings_s is {self.timings_s!r:.80}; expected at most 32 durations")
+            raise WireError(f"timings_s is {shown(self.timings_s)}; expected at most 32 durations")
         for name, value in self.timings_s.items():
             _text("timing", name, 64)
             _number(f"timing '{name}'", value, 0.0, 1e6)

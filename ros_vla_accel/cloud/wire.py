@@ -30,6 +30,7 @@ from ros_vla_accel.cloud.messages import (
     TensorDescriptor,
     Welcome,
     WireError,
+    shown,
 )
 from ros_vla_accel.contracts import SCHEMA_VERSION
 
@@ -37,6 +38,9 @@ Buffer = bytes | bytearray | memoryview
 
 MAX_HEADER_BYTES = 1 << 20
 """Largest header; a request with one scale per row of a long feature tensor stays below it."""
+
+# No map of ours is longer; lists may be, of scales. Checked before anything is allocated.
+_LIMITS = {"max_map_len": 64, "max_array_len": 1 << 17, "max_ext_len": 0}
 
 _KINDS: dict[str, type[Message]] = {
     "hello": Hello,
@@ -87,13 +91,13 @@ def decode(frames: Sequence[Buffer]) -> tuple[Message, memoryview]:
     version = header.pop("v", None)
     if version != SCHEMA_VERSION:
         raise SchemaError(
-            f"schema version {version!r:.80} from the other end, {SCHEMA_VERSION} here; "
+            f"schema version {shown(version)} from the other end, {SCHEMA_VERSION} here; "
             "run the same release of ros_vla_accel on both"
         )
     kind = header.pop("kind", None)
     cls = _KINDS.get(kind) if isinstance(kind, str) else None
     if cls is None or not isinstance(kind, str):
-        raise WireError(f"kind is {kind!r:.80}; expected one of {', '.join(_KINDS)}")
+        raise WireError(f"kind is {shown(kind)}; expected one of {', '.join(_KINDS)}")
     if len(frames) != 1 + (kind in _WITH_DATA):
         raise WireError(f"'{kind}' came in {len(frames)} frames")
     data = memoryview(frames[1] if len(frames) == 2 else b"")
@@ -101,7 +105,7 @@ def decode(frames: Sequence[Buffer]) -> tuple[Message, memoryview]:
         raise WireError(f"data frame of {data.nbytes} bytes; at most {MAX_DATA_BYTES}")
     if header.keys() != set(_FIELDS[cls]):
         wrong = sorted(header.keys() ^ set(_FIELDS[cls]))
-        raise WireError(f"'{kind}' has unknown or missing fields: {', '.join(wrong)!r:.200}")
+        raise WireError(f"'{kind}' has unknown or missing fields: {', '.join(wrong[:9])!r:.200}")
     if cls is RequestHeader:
         header["tensors"] = _descriptors(header["tensors"])
     return cls(**header), data
@@ -112,22 +116,22 @@ def _unpack(frame: Buffer) -> dict[str, Any]:
     if size > MAX_HEADER_BYTES:
         raise WireError(f"header of {size} bytes; at most {MAX_HEADER_BYTES}")
     try:
-        header = msgpack.unpackb(frame, use_list=False, raw=False, strict_map_key=True)
+        header = msgpack.unpackb(frame, use_list=False, raw=False, strict_map_key=True, **_LIMITS)
     except Exception as error:  # msgpack raises a dozen unrelated classes on bad input
         raise WireError(f"header is not msgpack: {type(error).__name__} {error!s:.200}") from error
     if not isinstance(header, dict) or not all(isinstance(key, str) for key in header):
-        raise WireError(f"header is {header!r:.80}; expected a map with text keys")
+        raise WireError(f"header is {shown(header)}; expected a map with text keys")
     return header
 
 
 def _descriptors(value: object) -> tuple[TensorDescriptor, ...]:
     if not isinstance(value, tuple) or len(value) > 64:
-        raise WireError(f"tensors is {value!r:.80}; expected a list of at most 64 descriptors")
+        raise WireError(f"tensors is {shown(value)}; expected a list of at most 64 descriptors")
     descriptors = []
     for entry in value:
         if not isinstance(entry, tuple) or len(entry) != len(_DESCRIPTOR_FIELDS):
             raise WireError(
-                f"tensor descriptor is {entry!r:.80}; expected the values of "
+                f"tensor descriptor is {shown(entry)}; expected the values of "
                 f"{', '.join(_DESCRIPTOR_FIELDS)}"
             )
         descriptors.append(TensorDescriptor(*entry))

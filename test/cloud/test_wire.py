@@ -177,3 +177,20 @@ def test_a_request_that_would_decode_to_too_much_is_refused() -> None:
 def test_previous_actions_must_fill_their_rows() -> None:
     with pytest.raises(WireError, match="previous_actions has 12 bytes"):
         replace(_REQUEST, previous_actions=bytes(12), previous_horizon=2)
+
+
+@pytest.mark.parametrize("depth", [5, 600, 1010, 1023, 5000])
+def test_values_nested_deeply_are_refused_and_do_not_exhaust_the_stack(depth: int) -> None:
+    nested = b"\x91" * depth + b"\xc0"
+    ping = b"\x84\xa1v\x01\xa4kind\xa4ping\xa7session\xa1a\xa3seq"
+    for frame in (nested, ping + nested):
+        with pytest.raises(WireError):
+            wire.decode([frame])
+
+
+def test_an_error_text_does_not_spell_out_a_long_list() -> None:
+    header = {"v": 1, "kind": "ping", "session": "me", "seq": [0] * 100_000}
+    with pytest.raises(WireError, match="seq is a tuple of 100000"):
+        wire.decode([msgpack.packb(header)])
+    with pytest.raises(WireError, match="not msgpack"):
+        wire.decode([msgpack.packb(header | {str(k): 0 for k in range(100)})])
