@@ -7,12 +7,14 @@ import sys
 
 BENCHMARKS = {
     "kernels": "INT4 linear layers against BF16 and FP32, per shape and rows",
+    "load": "1 to 128 robots on one cloud worker, with and without batching",
     "memory": "a 7B decoder in INT4: peak memory, and time against BF16",
     "moeca": "caches of the action head: time against error, beside fewer steps and solvers",
     "policy": "time and memory of one inference of the reference policy, and of a large one",
     "quantization": "success and time of dynamic and static precisions in closed loop, and at 7 B",
     "replay": "speed and memory of replay, size and time of its report",
     "ros": "messages between two processes: joint states and two cameras",
+    "transport": "round trip to the cloud worker against bare ZeroMQ and peers",
     "trigger": "cost and exactness of RAPID's triggers per joint sample",
 }
 """Name of the module with ``main(argv) -> int`` -> what it measures."""

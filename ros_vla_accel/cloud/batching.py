@@ -146,15 +146,16 @@ class BatchQueue(Generic[T]):
         self._nbytes += job.nbytes
         return Offered(True, old.job if old is not None else None, expired)
 
-    def take(self, now_s: float, least_s: float = 0.0) -> Taken[T]:
-        """The next batch. least_s: an inference takes at least so long, as far as is known.
+    def take(self, now_s: float, needed_s: float = 0.0) -> Taken[T]:
+        """The next batch. needed_s: how long an inference takes, as far as is known.
 
-        What could not be done before its deadline counts as expired, unless nothing else waits:
-        then it is tried, because least_s might be out of date.
+        What could not be done before its deadline counts as expired, because under load the
+        earliest deadline would otherwise always be one that is just missed. Where nothing else
+        waits it is tried all the same: needed_s might be out of date.
         """
         expired = self._drop_late(now_s)
-        if any(place.job.deadline_s >= now_s + least_s for place in self._places.values()):
-            expired += self._drop_late(now_s + least_s)
+        if any(place.job.deadline_s >= now_s + needed_s for place in self._places.values()):
+            expired += self._drop_late(now_s + needed_s)
         if not self._places:
             return Taken([], expired)
         order = sorted(self._places.values(), key=lambda p: (p.turn, p.job.deadline_s, p.since_s))

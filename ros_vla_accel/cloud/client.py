@@ -240,7 +240,8 @@ class CloudClient:
             self._expire(now_s, "link went down before it was sent")
             return
         try:
-            header = replace(header, session=self._session, remaining_s=deadline_s - now_s)
+            remaining_s = max(0.0, deadline_s - now_s - self._travel_s())
+            header = replace(header, session=self._session, remaining_s=remaining_s)
             frames = encode(header, data)
         except WireError as error:
             self._reject(f"request {header.request_id} cannot be sent: {error}")
@@ -249,6 +250,11 @@ class CloudClient:
         self._in_flight = _InFlight(header, now_s, deadline_s, sent_bytes)
         if not self._send(frames):
             self._lose(now_s)
+
+    def _travel_s(self) -> float:
+        """An answer that leaves the worker later than this before the deadline comes too late."""
+        travel_s = self._estimate.round_trip_s
+        return travel_s if travel_s > 0 else 0.0
 
     def _send(self, frames: list[Buffer]) -> bool:
         """False when there is no connection."""

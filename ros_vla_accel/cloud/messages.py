@@ -158,9 +158,9 @@ class Welcome:
 class RequestHeader:
     """Client to worker, with one data frame: the fields of ``msg/InferenceRequest.msg``.
 
-    remaining_s: how long the answer is still awaited, counted from the sending. A duration, so
-        that the clocks of two machines are never compared. ``CloudClient`` fills it in, and
-        session too.
+    remaining_s: how long after its arrival the answer is of use: the time to the deadline less
+        a round trip. A duration, so that the clocks of two machines are never compared.
+        ``CloudClient`` fills it in, and session too.
     stamp_ns: robot-side stamp of the observation, echoed and not interpreted.
     previous_actions: chunk in play as little-endian float32, row-major, with previous_horizon
         rows of which executed_rows have been executed; empty if there is none.

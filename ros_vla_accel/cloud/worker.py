@@ -87,6 +87,7 @@ class Worker:
         on_batch: Callable[[BatchReport], None] | None = None,
     ):
         self.spec = policy.spec
+        self._identity = policy.spec.identity
         self._id = secrets.token_hex(16)
         self._batch = batch if batch is not None else BatchConfig()
         self._on_batch = on_batch
@@ -190,7 +191,7 @@ class Worker:
             nbytes=asked.data.nbytes,
             content=asked,
         )
-        ours = self.spec.identity
+        ours = self._identity
         if header.policy_hash != ours:
             text = (
                 f"this worker runs policy '{self.spec.name}' with hash '{ours:.12}', "
@@ -253,7 +254,7 @@ class Worker:
         with self._condition:
             while not self._stopping:
                 now_s = time.monotonic()
-                taken = self._queue.take(now_s, self._inference.least_s)
+                taken = self._queue.take(now_s, self._inference.needed_s)
                 if taken.jobs or taken.expired:
                     self._computing = frozenset(job.client for job in taken.jobs)
                     return taken.jobs, taken.expired

@@ -75,9 +75,9 @@ def test_what_is_late_is_handed_back_and_not_computed() -> None:
 
 def test_what_would_be_late_is_not_computed_unless_nothing_else_waits() -> None:
     queue = queue_of(job(1, 1.0), job(2, 3.0))
-    taken = queue.take(0.5, least_s=1.0)
+    taken = queue.take(0.5, needed_s=1.0)
     assert (clients(taken.jobs), clients(taken.expired)) == ([2], [1])
-    alone = queue_of(job(1, 1.0)).take(0.5, least_s=1.0)
+    alone = queue_of(job(1, 1.0)).take(0.5, needed_s=1.0)
     assert (clients(alone.jobs), alone.expired) == ([1], [])
 
 
@@ -127,7 +127,7 @@ offers = st.tuples(
 )
 events = st.one_of(
     offers,
-    st.tuples(st.just("take"), st.floats(0.0, 0.1)),  # least_s
+    st.tuples(st.just("take"), st.floats(0.0, 0.1)),  # needed_s
     st.tuples(st.just("pass"), st.floats(0.0, 0.1)),
 )
 configs = st.builds(
