@@ -41,6 +41,8 @@ bench: setup
 	$(BIN)/ros-vla-accel bench memory --json runs/bench_memory.json
 	$(BIN)/ros-vla-accel bench quantization --json runs/bench_quantization.json
 	$(BIN)/ros-vla-accel bench replay --json runs/bench_replay.json
+	$(BIN)/ros-vla-accel bench transport --json runs/bench_transport.json
+	$(BIN)/ros-vla-accel bench load --json runs/bench_load.json
 
 clean:
 	rm -rf $(VENV) build dist runs *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

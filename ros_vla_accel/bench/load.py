@@ -43,7 +43,7 @@ MAX_BATCH = 32
 TARGETS = {"unanswered": 0.0, "unfairness": 1.2}
 """Largest values wanted."""
 _TRAVEL_S = 0.01
-_GRACE_S = 2.0
+_GRACE_S = 10.0
 """How long an answer is waited for after the last question."""
 
 
