@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ros_vla_accel import middleware
+from ros_vla_accel.cloud.keys import ROLES, KeyFileError, KeyFolder
 
 _PACKAGES = {
     "core": ("numpy", "pyzmq", "msgpack", "opencv-python-headless", "rosbags", "pyyaml", "rich"),
@@ -43,7 +44,7 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="ros-vla-accel doctor", description=__doc__)
     parser.add_argument("--json", metavar="PATH", help="write the findings here as well")
     options = parser.parse_args(argv)
-    findings = [*_machine(), *_packages(), *_middleware(), *_policy(), *_simulator()]
+    findings = [*_machine(), *_packages(), *_middleware(), *_keys(), *_policy(), *_simulator()]
     table = Table(title="ros-vla-accel doctor", show_header=False)
     for _ in range(3):
         table.add_column(no_wrap=True)
@@ -156,6 +157,23 @@ def _kernels() -> list[Finding]:
     why = {kernel.fallback for bits in (8, 16) for _, kernel in table[bits]} - {""}
     text = "; ".join([f"compiled for {', '.join(loaded.paths)}", *used, *sorted(why)])
     return [("policy", "INT4 kernels", "note" if why else "ok", text)]
+
+
+def _keys() -> list[Finding]:
+    keys = KeyFolder()
+    findings: list[Finding] = []
+    for role in ROLES:
+        path = keys.path / f"{role}.key"
+        if path.exists():
+            try:
+                keys.pair(role)
+                findings.append(("cloud", f"{role}'s key", "ok", str(path)))
+            except KeyFileError as error:
+                findings.append(("cloud", f"{role}'s key", "note", str(error)))
+    if not findings:
+        hint = f"none in {keys.path}; `ros-vla-accel keys --help` (the demo makes its own)"
+        return [("cloud", "keys", "note", hint)]
+    return findings
 
 
 def _simulator() -> list[Finding]:

@@ -193,9 +193,6 @@ def _sim(given: dict[str, str]) -> list[Process]:
 def _cloud(given: dict[str, str]) -> list[Process]:
     command = ["cloud", "--policy", given["policy"], "--bind", given["bind"]]
     command += ["--threads", given["threads"]]
-    if given["policy_args"]:
-        path = existing_path(given["policy_args"], _FOLDERS["policy_args"])
-        command += ["--policy-args", str(path.resolve())]
     command += ["--max-batch", given["max_batch"]]
     if given["metrics"]:
         command += ["--metrics", given["metrics"]]
@@ -207,4 +204,7 @@ def _cloud(given: dict[str, str]) -> list[Process]:
         )
     if given["security"] != "curve":
         command.append(f"--{given['security']}")
+    if given["policy_args"]:
+        path = existing_path(given["policy_args"], _FOLDERS["policy_args"])
+        command += ["--policy-args", str(path.resolve())]
     return [Process(name="cloud_worker", command=tuple(command))]

@@ -12,7 +12,7 @@ import zmq.auth
 from cloud_test_policy import MixingPolicy
 from cloud_test_support import healthy, submit, wait_until
 
-from ros_vla_accel import cli
+from ros_vla_accel import cli, doctor
 from ros_vla_accel.cloud.keys import KeyFileError, KeyFolder, default_folder
 from ros_vla_accel.cloud.worker import Worker
 from ros_vla_accel.partition.link import LinkState
@@ -51,6 +51,18 @@ def test_the_folder_follows_xdg(monkeypatch) -> None:
     assert default_folder() == Path("/etc/robots/ros_vla_accel/keys")
     monkeypatch.setenv("XDG_CONFIG_HOME", "relative, which the standard says to ignore")
     assert default_folder() == Path.home() / ".config/ros_vla_accel/keys"
+
+
+def test_doctor_says_which_keys_are_there_and_what_is_wrong_with_them(
+    monkeypatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    assert "none in" in doctor._keys()[0][3]
+    KeyFolder().create_missing()
+    (default_folder() / "robot.key").chmod(0o644)
+    found = {name: (level, text) for _, name, level, text in doctor._keys()}
+    assert found["worker's key"][0] == "ok"
+    assert "others can read it" in found["robot's key"][1]
 
 
 def _damage(path: Path, how: str) -> None:
