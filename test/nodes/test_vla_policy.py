@@ -28,6 +28,9 @@ ROBOT = Path(__file__).parents[2] / "config" / "robots" / "metaworld_sawyer.yaml
 NAMES = [f"right_j{i}" for i in range(7)] + ["r_close", "l_close"]
 
 
+OURS = arm_policy.make().spec.identity
+
+
 class Robot:
     """Cameras at 20 Hz and joint states at 50 Hz, as the test wants them."""
 
@@ -101,7 +104,7 @@ class Robot:
         msg.valid_until = to_stamp(self.now_ns() + 60 * 10**9)
         self._decision.publish(msg)
 
-    def command_width(self, bits: int, policy: str = "") -> None:
+    def command_width(self, bits: int, policy: str = OURS) -> None:
         """Four times a second, as quantization_controller does, until another call."""
         msg = PrecisionCommand(schema_version=1, activation_bits=bits, policy=policy)
         if not self._widths:
@@ -290,23 +293,22 @@ def test_the_commanded_width_is_latched_and_a_dead_controller_means_16_bits(benc
     robot._widths.clear()  # The controller falls silent.
     robot.until_status("no precision command for")
     robot.until_chunk(lambda c: c.activation_bits == 16)
-    robot.command_width(8)
+    robot.command_width(4, policy="")  # Without a calibration.
     robot.until_chunk(lambda c: c.activation_bits == 8)
 
 
 def test_thresholds_of_another_policy_are_refused_and_both_are_named(bench, robot):
     node = start(bench)
-    ours = arm_policy.make().spec.identity
     robot.command_width(4, policy="cd" * 32)
     robot.instruct("close it")
     robot.until_status(
-        "precision was calibrated for policy cdcdcdcdcdcd, this one is " + ours[:12]
+        "precision was calibrated for policy cdcdcdcdcdcd, this one is " + OURS[:12]
     )
     level, text, _ = node.diagnosis()
     assert level == node.ERROR
     assert "`ros-vla-accel calibrate`" in text
     assert robot.until_chunk().activation_bits == 16
-    robot.command_width(4, policy=ours)
+    robot.command_width(4, policy=OURS)
     robot.until_chunk(lambda c: c.activation_bits == 4)
     robot.until_status("ok")
 
