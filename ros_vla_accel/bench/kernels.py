@@ -2,7 +2,7 @@
 
 Everything that a layer does is timed: quantization of the activations, product, dequantization.
 BF16 gets its weights in oneDNN's own layout, made for that number of rows; that is the baseline.
-All kernels of a row take turns in one loop, each with weights of its own: as in a model, whose
+All kernels of a row take turns in one loop, in an order that rotates, each with weights of its own: as in a model, whose
 other layers have passed through the caches since. A ratio is the baseline's median over the
 kernel's: above 1, the kernel is faster. Widths 2, 4 and 8 share one kernel on every processor
 known; they are timed apart to show it.
@@ -77,8 +77,13 @@ def measure(
         contenders[f"w4a{bits}"] = lambda k=kernel, w=layer, b=bits: k.run(w, half, b)
     contenders["fp32"] = lambda: torch.nn.functional.linear(x, plain)
     times: dict[str, list[float]] = {name: [] for name in contenders}
+    names = list(contenders)
     for turn in range(repeats + 2):
-        for name, call in contenders.items():
+        # Not always in the same order: whoever follows the largest weights starts with the
+        # coldest caches.
+        first = turn % len(names)
+        for name in names[first:] + names[:first]:
+            call = contenders[name]
             # FP32 takes ten times as long from 32 rows on; a few turns tell as much.
             if name == "fp32" and turn % 4:
                 continue

@@ -24,13 +24,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import Progress, track
 from rich.table import Table
 
 from ros_vla_accel.bench import memory
 from ros_vla_accel.bench.common import Result, percentile, spread
-from ros_vla_accel.contracts import InferenceRequest, Policy
+from ros_vla_accel.contracts import ACTIVATION_BITS, InferenceRequest, Policy
 from ros_vla_accel.experiments.closed_loop import Condition, TaskResult
 from ros_vla_accel.experiments.collect import observe
 from ros_vla_accel.experiments.evaluate import REFERENCE, PolicyChoice, evaluate
@@ -324,25 +325,32 @@ def show(result: Result) -> None:
     """Prints one line per condition and arm, and what the targets are about."""
     table = Table(
         title="bench quantization",
+        box=SIMPLE,
         caption="difference: points against BF16 over pairs, and its 95 % interval; ms: one "
         "inference of the reference policy; x: time per control step, BF16 / arm",
     )  # fmt: skip
-    for column in ("condition", "arm", "success", "difference", "ms", "x", "x at 7 B", "widths"):
-        table.add_column(column, justify="left" if column in ("condition", "arm") else "right")
+    for column in ("arm", "success", "difference", "ms", "x", "7 B", "2/4/8/16 bits %"):
+        table.add_column(column, justify="left" if column == "arm" else "right", no_wrap=True)
+    condition = ""
     for row in result.rows:
         if "arm" not in row or "condition" not in row:
             continue
         low, high = 100 * row["difference_low"], 100 * row["difference_high"]
         widths = row.get("share_by_bits", {})
+        if row["condition"] != condition:
+            condition = row["condition"]
+            table.add_section()
+            table.add_row(f"[bold]{condition}")
         table.add_row(
-            row["condition"],
-            row["arm"],
+            row["arm"].replace("dynamic, ", ""),
             f"{100 * row['success_rate']:.1f} %",
             f"{100 * row['difference']:+.1f} ({low:+.1f}..{high:+.1f})",
             f"{row['ms']:.1f}",
             f"{row['speedup']:.2f}",
             f"{row['speedup_7b']:.2f}" if "speedup_7b" in row else "",
-            ", ".join(f"{bits}: {share:.0%}" for bits, share in widths.items()),
+            "/".join(f"{100 * widths.get(str(b), 0.0):.0f}" for b in ACTIVATION_BITS)
+            if widths
+            else "",
         )
     console = Console()
     console.print(table)

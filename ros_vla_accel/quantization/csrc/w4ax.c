@@ -30,6 +30,7 @@ typedef struct {
     item_fn prepare, item;
     void *context;
     int64_t preparations, items;
+    int threads;
     size_t scratch;
     _Atomic int64_t next_preparation, prepared, next;
 } region;
@@ -82,13 +83,20 @@ static void work(void *data) {
     while (atomic_load_explicit(&r->prepared, memory_order_acquire) < r->preparations)
         sched_yield();
     for (;;) {
-        int64_t item = atomic_fetch_add_explicit(&r->next, 1, memory_order_relaxed);
-        if (item >= r->items) return;
-        r->item(r->context, item, scratch);
+        /* Neighbouring panels go to one thread: what it prefetches ahead is then its own, and it
+         * does not write beside another's cache lines. Shares shrink towards the end. */
+        int64_t end, item = atomic_load_explicit(&r->next, memory_order_relaxed);
+        do {
+            if (item >= r->items) return;
+            end = item + 1 + (r->items - item) / (4 * r->threads);
+        } while (!atomic_compare_exchange_weak_explicit(&r->next, &item, end, memory_order_relaxed,
+                                                        memory_order_relaxed));
+        for (; item < end; item++) r->item(r->context, item, scratch);
     }
 }
 
 static int run(region *r, int threads) {
+    r->threads = threads;
     if (parallel && threads > 1 && r->items > 1)
         parallel(work, r, (unsigned)(threads < r->items ? threads : r->items), 0);
     else
