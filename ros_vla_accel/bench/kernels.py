@@ -2,10 +2,10 @@
 
 Everything that a layer does is timed: quantization of the activations, product, dequantization.
 BF16 gets its weights in oneDNN's own layout, made for that number of rows; that is the baseline.
-All kernels of a row take turns in one loop, in an order that rotates, each with weights of its own: as in a model, whose
-other layers have passed through the caches since. A ratio is the baseline's median over the
-kernel's: above 1, the kernel is faster. Widths 2, 4 and 8 share one kernel on every processor
-known; they are timed apart to show it.
+All kernels of a row take turns in one loop, in an order that rotates, each with weights of its
+own: as in a model, whose other layers have passed through the caches since. A ratio is the
+baseline's median over the kernel's: above 1, the kernel is faster. Widths 2, 4 and 8 share one
+kernel on every processor known; they are timed apart to show it.
 """
 
 from __future__ import annotations

@@ -322,43 +322,41 @@ def run(
 
 
 def show(result: Result) -> None:
-    """Prints one line per condition and arm, and what the targets are about."""
-    table = Table(
-        title="bench quantization",
-        box=SIMPLE,
-        caption="difference: points against BF16 over pairs, and its 95 % interval; ms: one "
-        "inference of the reference policy; x: time per control step, BF16 / arm",
-    )  # fmt: skip
-    for column in ("arm", "success", "difference", "ms", "x", "7 B", "2/4/8/16 bits %"):
-        table.add_column(column, justify="left" if column == "arm" else "right", no_wrap=True)
-    condition = ""
-    for row in result.rows:
-        if "arm" not in row or "condition" not in row:
-            continue
-        low, high = 100 * row["difference_low"], 100 * row["difference_high"]
-        widths = row.get("share_by_bits", {})
-        if row["condition"] != condition:
-            condition = row["condition"]
-            table.add_section()
-            table.add_row(f"[bold]{condition}")
-        table.add_row(
-            row["arm"].replace("dynamic, ", ""),
-            f"{100 * row['success_rate']:.1f} %",
-            f"{100 * row['difference']:+.1f} ({low:+.1f}..{high:+.1f})",
-            f"{row['ms']:.1f}",
-            f"{row['speedup']:.2f}",
-            f"{row['speedup_7b']:.2f}" if "speedup_7b" in row else "",
-            "/".join(f"{100 * widths.get(str(b), 0.0):.0f}" for b in ACTIVATION_BITS)
-            if widths
-            else "",
-        )
-    console = Console()
-    console.print(table)
+    """Prints one table per condition, one line per arm, and what the targets are about."""
+    console, rows = Console(), [row for row in result.rows if "condition" in row]
+    for condition in dict.fromkeys(row["condition"] for row in rows):
+        table = Table(title=f"bench quantization: {condition}", box=SIMPLE)
+        for column in ("arm", "success", "against bf16", "ms", "x", "x 7 B", "2/4/8/16 %"):
+            justify: Any = "left" if column == "arm" else "right"
+            table.add_column(column, justify=justify, no_wrap=True)
+        for row in rows:
+            if row["condition"] == condition:
+                table.add_row(*_cells(row))
+        console.print(table)
+    console.print(
+        "against bf16: points over pairs, 95 % interval; ms: an inference of the reference policy;"
+        "\nx: time per control step, bf16 / arm, here and at 7 B; %: inferences by width"
+    )
     for key, value in result.summary.items():
         wanted = f"  (target >= {TARGETS[key]:g})" if key in TARGETS else ""
         if key == "switch_p99_us":
             wanted = f"  (target <= {SWITCH_TARGET_US:g})"
         console.print(f"{key}: {value:.4g}{wanted}")
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    low, high = 100 * row["difference_low"], 100 * row["difference_high"]
+    used = row.get("share_by_bits", {})
+    widths = "/".join(f"{100 * used.get(str(bits), 0.0):.0f}" for bits in ACTIVATION_BITS)
+    return [
+        row["arm"].replace("dynamic, ", ""),
+        f"{100 * row['success_rate']:.1f} %",
+        f"{100 * row['difference']:+.1f} ({low:+.1f}..{high:+.1f})",
+        f"{row['ms']:.1f}",
+        f"{row['speedup']:.2f}",
+        f"{row['speedup_7b']:.2f}" if "speedup_7b" in row else "",
+        widths if used else "",
+    ]
 
 
 def main(argv: list[str]) -> int:
