@@ -326,6 +326,7 @@ def show(result: Result) -> None:
     console, rows = Console(), [row for row in result.rows if "condition" in row]
     for condition in dict.fromkeys(row["condition"] for row in rows):
         table = Table(title=f"bench quantization: {condition}", box=SIMPLE)
+        table.pad_edge, table.collapse_padding = False, True
         for column in ("arm", "success", "against bf16", "ms", "x", "x 7 B", "2/4/8/16 %"):
             justify: Any = "left" if column == "arm" else "right"
             table.add_column(column, justify=justify, no_wrap=True)
@@ -352,7 +353,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
         row["arm"].replace("dynamic, ", ""),
         f"{100 * row['success_rate']:.1f} %",
         f"{100 * row['difference']:+.1f} ({low:+.1f}..{high:+.1f})",
-        f"{row['ms']:.1f}",
+        f"{row['ms']:.0f}",
         f"{row['speedup']:.2f}",
         f"{row['speedup_7b']:.2f}" if "speedup_7b" in row else "",
         widths if used else "",
