@@ -266,10 +266,10 @@ def run(
     reuse: str = "",
 ) -> Result:
     """episodes: per task, arm and condition. repeats: of every timing. reuse: see ``reused``."""
+    threads_7b = torch.get_num_threads()  # Loading a policy sets it to one.
     arms = arms_of(calibration)
     known = reused(reuse, arms, tasks, episodes) if reuse else {}
     loops = closed_loop(arms, tasks, episodes, conditions, workers, known)
-    threads_7b = torch.get_num_threads()
     times = inference_times(arms, starts_of(tasks), repeats)
     policy = W4AX.load()
     medians = {

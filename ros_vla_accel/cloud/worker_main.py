@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from types import FrameType
 
 from ros_vla_accel.cloud.batching import BatchConfig
@@ -177,7 +178,9 @@ def _serve(worker: Worker, interrupted: threading.Event, drain_s: float) -> int:
     worker.start()
     spec = worker.spec
     logger.info("ready on %s policy %s hash %s", worker.endpoint, spec.name, spec.identity)
-    while not interrupted.wait(0.5):
+    # Not Event.wait: the signal's handler runs on this thread and would set what it waits in.
+    while not interrupted.is_set():
+        time.sleep(0.05)
         if not worker.is_alive:
             logger.error("a thread of the worker failed")
             return 1

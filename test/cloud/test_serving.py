@@ -148,7 +148,7 @@ def test_sigterm_lets_an_inference_finish_and_turns_the_robot_to_the_edge(
     make_process, make_client, inbox, tmp_path: Path
 ) -> None:
     arguments = tmp_path / "slow.yaml"
-    arguments.write_text("delay_s: 0.7\n")
+    arguments.write_text("delay_s: 1.2\n")
     worker = make_process(args=str(arguments))
     client, idle = make_client(worker.endpoint), make_client(worker.endpoint)
     assert healthy(client)
