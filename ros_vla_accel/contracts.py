@@ -130,6 +130,7 @@ class PolicySpec:
     replan_rows: a new chunk is wanted after at most so many executed rows.
     stages: names of the separate stages; an offloaded request may leave after any but the last.
     widths: activation widths that the policy really executes; others run at the next wider one.
+    precision: of weights and arithmetic, for people: edge and cloud may differ in it.
     checkpoint_hash: SHA-256 of the weights and of whatever else decides the answers (normalization
         and vocabulary, say); see ``identity``.
     """
@@ -145,6 +146,7 @@ class PolicySpec:
     stages: tuple[str, ...] = ()
     widths: tuple[int, ...] = (16,)
     checkpoint_hash: str = ""
+    precision: str = ""
 
     @property
     def identity(self) -> str:
@@ -152,7 +154,7 @@ class PolicySpec:
         the policy takes and gives, so that no other columns reach the arm."""
         if self.checkpoint_hash:
             return self.checkpoint_hash
-        described = repr(dataclasses.replace(self, widths=(), stages=()))
+        described = repr(dataclasses.replace(self, widths=(), stages=(), precision=""))
         return hashlib.sha256(described.encode()).hexdigest()
 
     def __post_init__(self) -> None:
@@ -177,4 +179,17 @@ class Policy(Protocol):
 
     def reset(self, episode_id: int) -> None:
         """Forgets what belongs to earlier episodes."""
+        ...
+
+
+@runtime_checkable
+class SplitPolicy(Policy, Protocol):
+    """A policy that can be cut: another machine with the same checkpoint runs the rest."""
+
+    def encode(self, observation: Observation, cut: str, activation_bits: int = 16) -> Features:
+        """What leaves the edge after the stage ``cut``, one of ``spec.stages`` but the last.
+
+        ``infer`` takes the features in place of the observation. Called between inferences,
+        never beside one. Raises ValueError for another cut.
+        """
         ...

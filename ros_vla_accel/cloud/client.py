@@ -146,7 +146,7 @@ class CloudClient:
                 bytes_sent=self._count["bytes_sent"],
                 bytes_received=self._count["bytes_received"],
                 reason=self._health.reason or self._error,
-                worker=welcome.policy if welcome is not None else "",
+                worker="" if welcome is None else _described(welcome),
             )
 
     def close(self) -> None:
@@ -319,7 +319,7 @@ class CloudClient:
         self._error = ""
         self._next_ping_s = now_s + self._config.ping_interval_s
         self._health.accepted(now_s)
-        logger.info("cloud worker at %s: policy '%s'", self._endpoint, welcome.policy)
+        logger.info("cloud worker at %s: policy %s", self._endpoint, _described(welcome))
 
     def _on_pong(self, pong: Pong, welcome: Welcome, now_s: float) -> None:
         if pong.worker != welcome.worker:
@@ -386,3 +386,8 @@ class CloudClient:
     def _drop(self) -> None:
         with self._lock:
             self._count["dropped"] += 1
+
+
+def _described(welcome: Welcome) -> str:
+    precision = f" ({welcome.precision})" if welcome.precision else ""
+    return f"{welcome.policy}{precision}"

@@ -66,7 +66,8 @@ def encode_features(
     """Descriptors and data of features; float tensors travel as dtype, others as they are.
 
     dtype: ``float32`` (exact), ``float16``, or ``int8`` with one scale per leading row (its
-    largest magnitude / 127), which decodes to float32.
+    largest magnitude / 127), which decodes to float32. Tensors of fewer than two dimensions, a
+    robot's state say, travel as float32 always: rounding them would save nothing.
     Raises ValueError when the dtype is another, or a tensor has one that the wire does not know.
     """
     if dtype not in ("float32", "float16", "int8"):
@@ -75,6 +76,8 @@ def encode_features(
     for name, tensor in features.tensors.items():
         if not np.issubdtype(tensor.dtype, np.floating):
             writer.add(name, tensor)
+        elif tensor.ndim < 2:
+            writer.add(name, tensor.astype("float32", copy=False))
         elif dtype == "int8" and tensor.size:  # nothing to scale in an empty one
             scale = _row_scales(tensor)
             stored = np.rint(tensor / _along_rows(scale, tensor.ndim)).astype(np.int8)
@@ -296,8 +299,7 @@ def _previous_chunk(header: RequestHeader, period_s: float) -> ActionChunk | Non
 
 def _row_scales(tensor: Array) -> NDArray[np.float32]:
     rows = np.asarray(tensor, np.float32)
-    rows = rows.reshape(len(rows), -1) if rows.ndim > 1 else rows.reshape(1, -1)
-    largest = np.abs(rows).max(axis=1, initial=0.0)
+    largest = np.abs(rows.reshape(len(rows), -1)).max(axis=1, initial=0.0)
     return np.asarray(np.where(largest > 0, largest / 127, 1.0), np.float32)
 
 

@@ -9,11 +9,12 @@ from ros_vla_accel.partition.link import LinkState
 
 @dataclass(frozen=True)
 class LinkSnapshot:
-    """State of a link at one instant: the fields of ``msg/LinkStats.msg``, and three more.
+    """State of a link at one instant: the fields of ``msg/LinkStats.msg``, and two more.
 
     Counts are since the client's start. superseded: requests forgotten because a newer one was
     submitted. dropped: replies that were late, for a superseded request, or for another
-    incarnation of this client. worker: name of the policy that answers, empty if none does.
+    incarnation of this client. worker: the policy that answers and its precision, empty if
+    none does.
     Milliseconds and Mbit/s are NaN before the first sample.
     """
 

@@ -134,7 +134,8 @@ class Hello:
 
 @dataclass(frozen=True)
 class Welcome:
-    """Worker to client: which policy answers here. worker names one incarnation of a worker."""
+    """Worker to client: which policy answers here, and in which precision, which may differ from
+    the robot's. worker names one incarnation of a worker."""
 
     session: str
     worker: str
@@ -142,9 +143,11 @@ class Welcome:
     policy_hash: str
     stages: tuple[str, ...]
     widths: tuple[int, ...]
+    precision: str = ""
 
     def __post_init__(self) -> None:
         _text("session", self.session, 64)
+        _text("precision", self.precision, 256)
         _text("worker", self.worker, 64)
         _text("policy", self.policy, 256)
         _text("policy_hash", self.policy_hash, 128)

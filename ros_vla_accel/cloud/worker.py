@@ -178,9 +178,8 @@ class Worker:
 
     def _welcome(self, session: str) -> Welcome:
         spec = self.spec
-        return Welcome(
-            session, self._id, spec.name, spec.identity, tuple(spec.stages), spec.widths
-        )
+        ours = (spec.name, spec.identity, tuple(spec.stages), spec.widths, spec.precision)
+        return Welcome(session, self._id, *ours)
 
     def _enqueue(self, client: bytes, asked: Asked) -> None:
         header, now_s = asked.header, asked.received_s

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
@@ -14,6 +15,7 @@ from ros_vla_accel.kinematics.joints import JointSample
 from ros_vla_accel.msg import (
     ActionChunk,
     InferenceRequest,
+    InferenceStats,
     LinkStats,
     PartitionDecision,
 )
@@ -22,6 +24,7 @@ from ros_vla_accel.nodes.convert import chunk_to_msg, header_from_msg, to_ns, to
 from ros_vla_accel.partition.dispatcher import Dispatcher
 from ros_vla_accel.partition.link import LinkState
 from ros_vla_accel.partition.route import RouteConfig, RouteDecider
+from ros_vla_accel.partition.split_planner import FormCost, PlannerConfig, SplitPlanner
 from ros_vla_accel.partition.triggers import TriggerConfig, Triggers, TriggerSignals
 from ros_vla_accel.precision import Calibration
 from ros_vla_accel.resources import existing_path
@@ -38,12 +41,13 @@ _LINK_FIELDS = (
     "rejected",
     "bytes_sent",
     "bytes_received",
+    "worker",
     "reason",
 )
 
 
 class PartitionManager(AccelNode):
-    """Subscribes joint_states and inference_request; publishes
+    """Subscribes joint_states, inference_request and inference_stats; publishes
     partition_decision, action_chunk (from the cloud) and link_stats.
 
     A calibration's trigger settings replace those of the parameters.
@@ -62,14 +66,20 @@ class PartitionManager(AccelNode):
             self.declare(name, item.default, "see config/edge.yaml")
         for item in fields(TriggerConfig):
             self.declare(item.name, item.default, "see config/edge.yaml")
+        self.declare("cut", PlannerConfig.cut, "auto, observation, vision or backbone")
+        self.declare("encoding", PlannerConfig.encoding, "of images: auto, raw, jpeg or png")
         self.declare("calibration", "", "YAML of `calibrate`: a path, or a name in the package")
         self._client: CloudClient | None = None
 
     def _setup(self) -> None:
+        self._planner = SplitPlanner(
+            PlannerConfig(self.get_parameter("cut").value, self.get_parameter("encoding").value)
+        )
         settings = {item.name: item.name for item in fields(RouteConfig)} | {"mode": "route"}
         config = RouteConfig(
             **{key: self.get_parameter(name).value for key, name in settings.items()}
         )
+        self._sent = (0, "")  # request id, form
         triggers = TriggerConfig(
             **{item.name: self.get_parameter(item.name).value for item in fields(TriggerConfig)}
         )
@@ -88,6 +98,7 @@ class PartitionManager(AccelNode):
         self._decisions = self.publisher(PartitionDecision, "partition_decision", STATE_QOS)
         self._stats = self.publisher(LinkStats, "link_stats", 10)
         self.subscribe(InferenceRequest, "inference_request", self._on_request, CHUNK_QOS)
+        self.subscribe(InferenceStats, "inference_stats", self._on_inference_stats, 10)
         self.listen(self._joints, self._on_sample)
         # On the steady clock, so that a decision is renewed often enough at any pace of /clock.
         self.every(config.validity_s / 5, self._decide, clock=STEADY)
@@ -128,9 +139,23 @@ class PartitionManager(AccelNode):
                 f"inference_request refused: {error}", throttle_duration_sec=5.0
             )
             return
+        images = (tensor.encoding for tensor in header.tensors if "/" in tensor.name)
+        form = next(images, "raw") if header.cut == "observation" else header.cut
+        self._sent = (header.request_id, form)
         self._client.submit(header, memoryview(msg.data), remaining_s)
 
+    def _on_inference_stats(self, msg: InferenceStats) -> None:
+        if msg.schema_version != SCHEMA_VERSION:
+            return
+        costs = zip(msg.form_names, msg.form_prepare_ms, msg.form_bytes, strict=False)
+        self._planner.note_edge(
+            {name: FormCost(float(ms) * 1e-3, int(size)) for name, ms, size in costs}
+        )
+
     def _on_reply(self, chunk: Chunk) -> None:
+        request_id, form = self._sent
+        if request_id == chunk.request_id:
+            self._planner.note_reply(form, chunk.timings_s)
         if self.active:
             self._chunks.publish(chunk_to_msg(chunk))
 
@@ -149,7 +174,7 @@ class PartitionManager(AccelNode):
         if (health is LinkState.HEALTHY) != self._cloud_healthy:
             self._cloud_healthy = health is LinkState.HEALTHY
             self.get_logger().info(f"cloud {health.name.lower()} {self._client.stats().reason}")
-        decision = self._decider.decide(self.now_ns(), health)
+        decision = self._decider.decide(self.now_ns(), health, self._planner.form)
         newest = self._joints.buffer.newest
         msg = PartitionDecision(
             schema_version=SCHEMA_VERSION,
@@ -169,8 +194,15 @@ class PartitionManager(AccelNode):
         if not self.active:
             return
         stats = self._client.stats()
+        before = self._planner.form
+        form = self._planner.plan(
+            time.monotonic(), stats.round_trip_ms * 1e-3, stats.bandwidth_mbps * 1e6
+        )
+        if form != before:
+            self.get_logger().info(f"requests leave otherwise now: {self._planner.describe()}")
         msg = LinkStats(
             schema_version=SCHEMA_VERSION,
+            plan=self._planner.describe(),
             health=int(stats.health),
             **{name: getattr(stats, name) for name in _LINK_FIELDS},
         )

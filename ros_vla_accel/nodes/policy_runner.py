@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable
@@ -11,8 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from ros_vla_accel.contracts import ActionChunk, InferenceRequest, Policy, PolicySpec
+from ros_vla_accel.contracts import (
+    ActionChunk,
+    Features,
+    InferenceRequest,
+    Observation,
+    Policy,
+    PolicySpec,
+    SplitPolicy,
+)
 from ros_vla_accel.policies.loader import load_policy
+
+logger = logging.getLogger(__name__)
 
 
 class PolicyRunner:
@@ -42,7 +53,7 @@ class PolicyRunner:
         self._episode_id = -1
         self._started_s: float | None = None
         self._thread = ThreadPoolExecutor(1, "policy")
-        self._policy: Policy | None = None
+        self._policy: Any = None
         self._thread.submit(self._load, name, args, threads)
 
     @property
@@ -54,6 +65,17 @@ class PolicyRunner:
     def infer(self, request: InferenceRequest) -> None:
         """Returns at once."""
         self._thread.submit(self._infer, request)
+
+    def encode(
+        self,
+        request: InferenceRequest,
+        cut: str,
+        on_features: Callable[[InferenceRequest, float], None],
+        on_failure: Callable[[str], None],
+    ) -> None:
+        """Returns at once. on_features(request, seconds) gets the request with its observation
+        replaced by the features after the stage ``cut``, or on_failure what went wrong."""
+        self._thread.submit(self._encode, request, cut, on_features, on_failure)
 
     def close(self) -> None:
         self._closed = True
@@ -90,6 +112,27 @@ class PolicyRunner:
             timings_s = {**chunk.timings_s, "total": seconds}
             self._on_answer(replace(chunk, source="edge", timings_s=timings_s), seconds)
 
+    def _encode(
+        self,
+        request: InferenceRequest,
+        cut: str,
+        on_features: Callable[[InferenceRequest, float], None],
+        on_failure: Callable[[str], None],
+    ) -> None:
+        self._started_s = time.monotonic()
+        try:
+            bits = request.activation_bits
+            features = self._policy.encode(request.observation, cut, bits)
+        except Exception as error:  # As above; the edge then takes over.
+            if not self._closed:
+                on_failure(f"policy's encode raised {type(error).__name__}: {error}")
+            return
+        finally:
+            seconds = self.busy_s
+            self._started_s = None
+        if not self._closed:
+            on_features(replace(request, observation=features), seconds)
+
     def _report(self, request: InferenceRequest | None, text: str) -> None:
         if not self._closed:
             self._on_failure(request, text)
@@ -104,3 +147,25 @@ def check_answer(chunk: Any, spec: PolicySpec) -> None:
         raise ValueError(f"actions have shape {chunk.actions.shape}, the spec says {shape}")
     if chunk.period_s != spec.period_s:
         raise ValueError(f"period_s is {chunk.period_s}, the spec says {spec.period_s}")
+
+
+def features_of(policy: SplitPolicy) -> list[tuple[Features, float]]:
+    """Features of a black scene after each stage that the policy can be cut after, with the
+    seconds that they took, from a second run: the first one warms the policy up.
+
+    A stage whose features cannot be made is left out, with a warning in the log.
+    """
+    spec = policy.spec
+    images = {c.name: np.zeros((c.height, c.width, 3), np.uint8) for c in spec.cameras}
+    scene = Observation(images, np.zeros(len(spec.state_names), np.float32), "", 0)
+    found = []
+    for cut in spec.stages[:-1]:
+        try:
+            policy.encode(scene, cut)
+            start_s = time.perf_counter()
+            features = policy.encode(scene, cut)
+        except Exception as error:  # A user's policy may raise anything.
+            logger.warning("policy %s cannot be cut after '%s': %s", spec.name, cut, error)
+        else:
+            found.append((features, time.perf_counter() - start_s))
+    return found

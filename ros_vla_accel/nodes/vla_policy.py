@@ -14,12 +14,12 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 
-from ros_vla_accel.cloud.codec import encode_observation, request_header
 from ros_vla_accel.contracts import (
     SCHEMA_VERSION,
     InferenceRequest,
     Observation,
     Policy,
+    SplitPolicy,
 )
 from ros_vla_accel.contracts import ActionChunk as Chunk
 from ros_vla_accel.msg import (
@@ -31,15 +31,10 @@ from ros_vla_accel.msg import (
 )
 from ros_vla_accel.msg import InferenceRequest as InferenceRequestMsg
 from ros_vla_accel.nodes.base import CHUNK_QOS, STATE_QOS, STEADY, AccelNode, run_nodes
-from ros_vla_accel.nodes.convert import (
-    chunk_from_msg,
-    chunk_to_msg,
-    request_to_msg,
-    to_ns,
-    to_stamp,
-)
+from ros_vla_accel.nodes.convert import chunk_from_msg, chunk_to_msg, to_ns, to_stamp
 from ros_vla_accel.nodes.observer import InputError, Observer, ObserverConfig
-from ros_vla_accel.nodes.policy_runner import PolicyRunner
+from ros_vla_accel.nodes.policy_runner import PolicyRunner, features_of
+from ros_vla_accel.nodes.request_sender import RequestSender
 from ros_vla_accel.partition.route import Decision, Route
 from ros_vla_accel.partition.scheduler import (
     RequestScheduler,
@@ -72,6 +67,7 @@ class VlaPolicy(AccelNode):
         self.declare("policy_args", "", "YAML file with the factory's arguments")
         self.declare("threads", 1, "CPU threads of the policy")
         self.declare("jpeg_quality", 90, "of images sent to the cloud, 1..100")
+        self.declare("features_dtype", "float16", "of features sent: float32, float16 or int8")
         for item in fields(ObserverConfig):
             self.declare(item.name, item.default, "see config/edge.yaml")
 
@@ -79,6 +75,7 @@ class VlaPolicy(AccelNode):
         self._robot = self.load_robot()
         self._scheduler: RequestScheduler | None = None
         self._observer: Observer | None = None
+        self._sender: RequestSender | None = None
         self._policy: Policy | None = None
         self._problem = "loading the policy"
         self._input_problem = ""
@@ -88,7 +85,6 @@ class VlaPolicy(AccelNode):
         self._recent: dict[int, Chunk] = {}
         self._in_play = (0, 0)  # request id, executed rows
         self._last_s = float("nan")
-        self._bytes_sent = 0
         self._dropped = 0
         self._observing = ThreadPoolExecutor(1, "observe")
         self._joints = self.joint_input(self._robot)
@@ -136,7 +132,18 @@ class VlaPolicy(AccelNode):
         )
         self._observer = Observer(policy.spec, self._robot, self._joints.buffer, config)
         self._width.identity = policy.spec.identity
-        self._scheduler = RequestScheduler(SchedulerConfig.of_policy(policy.spec))
+        self._sender = RequestSender(
+            policy.spec.identity,
+            self.get_parameter("jpeg_quality").value,
+            self.get_parameter("features_dtype").value,
+            self._requests.publish,
+        )
+        scheduler = RequestScheduler(SchedulerConfig.of_policy(policy.spec))
+        if isinstance(policy, SplitPolicy):
+            for features, seconds in features_of(policy):
+                scheduler.on_features(features.cut, seconds)
+                self._sender.note_features(features, seconds)
+        self._scheduler = scheduler
         self._problem = ""
         self._policy = policy
         if tuple(policy.spec.widths) == (16,):
@@ -159,6 +166,17 @@ class VlaPolicy(AccelNode):
         if request is not None:
             self._scheduler.on_edge_done(request.request_id, self.now_ns(), ok=False)
 
+    def _on_features(
+        self, order: StartCloud, instruction: str, request: InferenceRequest, seconds: float
+    ) -> None:
+        self._scheduler.on_features(order.cut, seconds)
+        self._observing.submit(self._send, order, request, instruction, seconds)
+
+    def _on_failed_features(self, order: StartCloud, problem: str) -> None:
+        self._sender.drop(order.cut)
+        self._scheduler.on_features_failed(order.request_id, order.cut)
+        self.get_logger().error(f"no more cuts after '{order.cut}': {problem}")
+
     # The observations' thread
 
     def _observe(self, order: StartEdge | StartCloud) -> None:
@@ -167,23 +185,28 @@ class VlaPolicy(AccelNode):
             request = self._request(order, observation)
             if isinstance(order, StartEdge):
                 self._runner.infer(request)
+            elif order.cut == "observation":
+                self._send(order, request, observation.instruction, 0.0)
             else:
-                self._send(order, request)
+                self._runner.encode(
+                    request,
+                    order.cut,
+                    partial(self._on_features, order, observation.instruction),
+                    partial(self._on_failed_features, order),
+                )
         except InputError as error:
             self._dropped += 1
             self._fail(order, str(error))
         except Exception as error:  # Not reported, it would leave the request open for ever.
             self._fail(order, f"no request made: {type(error).__name__}: {error}")
 
-    def _send(self, order: StartCloud, request: InferenceRequest) -> None:
-        if order.cut != "observation":
-            raise ValueError(f"cut '{order.cut}' is not supported; set `cut: observation`")
-        tensors, data = encode_observation(
-            request.observation, order.encoding, self.get_parameter("jpeg_quality").value
-        )
-        header = request_header(request, tensors, self._policy.spec.identity)
-        self._bytes_sent += len(data)
-        self._requests.publish(request_to_msg(header, order.deadline_ns, data))
+    def _send(
+        self, order: StartCloud, request: InferenceRequest, instruction: str, computed_s: float
+    ) -> None:
+        try:
+            self._sender.send(request, order.deadline_ns, order.encoding, instruction, computed_s)
+        except Exception as error:  # As in _observe.
+            self._fail(order, f"no request made: {type(error).__name__}: {error}")
 
     def _request(
         self, order: StartEdge | StartCloud, observation: Observation
@@ -233,6 +256,12 @@ class VlaPolicy(AccelNode):
             return
         if not 0 < msg.deadline_s < 60:
             raise ValueError(f"partition_decision has deadline_s {msg.deadline_s}")
+        if msg.cut not in self._scheduler.cuts:
+            self.get_logger().warning(
+                f"this policy cannot be cut after '{msg.cut}', whole observations are sent; set "
+                f"`cut` to auto or one of {', '.join(self._scheduler.cuts)}",
+                throttle_duration_sec=30.0,
+            )
         self._scheduler.on_decision(
             Decision(
                 route=Route(msg.route),
@@ -317,13 +346,19 @@ class VlaPolicy(AccelNode):
             schema_version=SCHEMA_VERSION,
             dropped_inputs=self._dropped + sum(self._joints.reader.rejected.values()),
             last_ms=self._last_s * 1e3,
-            bytes_sent=self._bytes_sent,
             activation_bits_commanded=self._width.bits(time.monotonic_ns()),
             activation_bits_executed=self._executed_bits,
             policy=self.get_parameter("policy").value,
             status=self._status(),
         )
         msg.header.stamp = to_stamp(self.now_ns())
+        if self._sender is not None:
+            costs = self._sender.costs
+            msg.bytes_sent = self._sender.bytes_sent
+            msg.precision = self._policy.spec.precision if self._policy else ""
+            msg.form_names = list(costs)
+            msg.form_prepare_ms = [1e3 * cost.prepare_s for cost in costs.values()]
+            msg.form_bytes = [cost.sent_bytes for cost in costs.values()]
         if self._scheduler is not None:
             counts = self._scheduler.counts
             msg.episode_id = self._scheduler.episode_id

@@ -21,6 +21,23 @@ class Route(IntEnum):
 
 
 @dataclass(frozen=True)
+class Form:
+    """How a request leaves the edge; encoding is that of the images, whatever the cut: a policy
+    that cannot spare the time for its stages sends the images instead."""
+
+    cut: str = "observation"
+    encoding: str = "jpeg"
+
+    @property
+    def name(self) -> str:
+        """What the edge calls it when it tells its cost: the encoding of images, or the cut."""
+        return self.encoding if self.cut == "observation" else self.cut
+
+
+WHOLE = Form()
+
+
+@dataclass(frozen=True)
 class Decision:
     """The fields of ``PartitionDecision.msg``.
 
@@ -51,18 +68,11 @@ class RouteConfig:
     mode: str = "auto"
     validity_s: float = 0.5
     deadline_s: float = 0.3
-    cut: str = "observation"
-    encoding: str = "jpeg"
     preempt: bool = True
 
     def __post_init__(self) -> None:
-        for key, value, allowed in (
-            ("mode", self.mode, MODES),
-            ("cut", self.cut, CUTS),
-            ("encoding", self.encoding, ENCODINGS),
-        ):
-            if value not in allowed:
-                raise ValueError(f"{key} is '{value}'; choose from {', '.join(allowed)}")
+        if self.mode not in MODES:
+            raise ValueError(f"mode is '{self.mode}'; choose from {', '.join(MODES)}")
         for key in ("validity_s", "deadline_s"):
             if not 0 < getattr(self, key) <= 60:
                 raise ValueError(f"{key} is {getattr(self, key)}; it must lie in 0..60 s")
@@ -95,8 +105,9 @@ class RouteDecider:
         self.preempt_seq += 1
         return True
 
-    def decide(self, now_ns: int, health: int) -> Decision:
-        """The decision as of now. health: a ``LinkState``, of the link to the worker."""
+    def decide(self, now_ns: int, health: int, form: Form = WHOLE) -> Decision:
+        """The decision as of now. health: a ``LinkState``, of the link to the worker. form: how
+        requests leave the edge, see ``SplitPlanner``."""
         config = self.config
         link = LinkState(health)
         reason = f"route {config.mode}"
@@ -109,8 +120,8 @@ class RouteDecider:
             route=self._route(link),
             valid_until_ns=now_ns + round(config.validity_s * 1e9),
             preempt_seq=self.preempt_seq,
-            cut=config.cut,
-            encoding=config.encoding,
+            cut=form.cut,
+            encoding=form.encoding,
             deadline_s=config.deadline_s,
             reason=reason,
             importance=0.0 if peak is None else peak.importance,

@@ -6,35 +6,17 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from threading import RLock
 
 import numpy as np
 
 from ros_vla_accel.contracts import ActionChunk, ExecutorCode
+from ros_vla_accel.partition.in_flight import CloudInFlight, CutTimes, EdgeInFlight
 from ros_vla_accel.partition.in_play import Covered, ExecutorReport, InPlay
 from ros_vla_accel.partition.latency import LatencyWindow
 from ros_vla_accel.partition.orders import Order, SchedulerConfig, StartCloud, StartEdge, Stop
 from ros_vla_accel.partition.route import Decision, Route
 from ros_vla_accel.partition.width_rise import WidthRise
-
-
-@dataclass
-class _Edge:
-    request_id: int
-    episode_id: int
-    stamp_ns: int
-    started_ns: int
-
-
-@dataclass
-class _Cloud:
-    request_id: int
-    stamp_ns: int
-    deadline_ns: int
-    own_fallback_ns: int
-    fallback_ns: int
-    fell_back: bool = False
 
 
 class RequestScheduler:
@@ -68,11 +50,12 @@ class RequestScheduler:
         self._period_ns = round(config.period_s * 1e9)
         self._play = InPlay(config)
         self._rise = WidthRise(config.widths)
+        self._cuts = CutTimes()
         self._echoed = False
         self._decision: Decision | None = None
         self._preempt_handled: int | None = None
-        self._edge: _Edge | None = None
-        self._cloud: _Cloud | None = None
+        self._edge: EdgeInFlight | None = None
+        self._cloud: CloudInFlight | None = None
         self._stop_due = False
         self._stopped_steady_ns: int | None = None
         self._started_steady_ns: int | None = None
@@ -124,6 +107,22 @@ class RequestScheduler:
         on it is needed, 0 for now."""
         with self._lock:
             self._rise.command(bits, needed_ns)
+
+    def on_features(self, cut: str, seconds: float) -> None:
+        """The policy can be cut there, and just took so long for the stages before the cut."""
+        with self._lock:
+            self._cuts.note(cut, seconds)
+
+    def on_features_failed(self, request_id: int, cut: str) -> None:
+        """No features, and none after this cut any more: whole observations go instead."""
+        with self._lock:
+            self._cuts.drop(cut)
+            self.on_cloud_failed(request_id)
+
+    @property
+    def cuts(self) -> tuple[str, ...]:
+        """Where the policy can be cut; elsewhere whole observations are sent."""
+        return ("observation", *self._cuts.known)
 
     def on_chunk(self, chunk: ActionChunk, now_ns: int) -> None:
         """Any chunk seen on action_chunk; of our own (edge) only the width is noted."""
@@ -259,7 +258,7 @@ class RequestScheduler:
 
     def _start_edge(self, now_ns: int, steady_ns: int, stamp_ns: int, why: str) -> StartEdge:
         order = StartEdge(self._next_request_id(), self.episode_id, stamp_ns, why)
-        self._edge = _Edge(order.request_id, self.episode_id, stamp_ns, now_ns)
+        self._edge = EdgeInFlight(order.request_id, self.episode_id, stamp_ns, now_ns)
         self._started_steady_ns = steady_ns
         self._mark_preemption()
         return order
@@ -279,17 +278,27 @@ class RequestScheduler:
         self.counts["superseded"] += replaced is not None
         self.counts["requests_cloud"] += 1
         request_id = self._next_request_id()
-        self._cloud = _Cloud(request_id, stamp_ns, deadline_ns, own_ns, fallback_ns)
+        self._cloud = CloudInFlight(request_id, stamp_ns, deadline_ns, own_ns, fallback_ns)
         self._mark_preemption()
         return StartCloud(
             request_id,
             self.episode_id,
             stamp_ns,
             deadline_ns,
-            decision.cut,
+            self._cut(decision.cut, now_ns, fallback_ns),
             decision.encoding,
             why,
         )
+
+    def _cut(self, cut: str, now_ns: int, fallback_ns: int) -> str:
+        """The decision's, or the whole observation: the stages before a cut must not keep an edge
+        inference waiting, nor wait for one."""
+        if cut == "observation" or (
+            self._edge is None and self._cuts.fits(cut, fallback_ns - now_ns)
+        ):
+            return cut
+        self.counts["cuts_waived"] += 1
+        return "observation"
 
     def _poll_stop(self, steady_ns: int) -> Stop | None:
         executor = self._play.executor

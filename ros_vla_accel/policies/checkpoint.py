@@ -51,7 +51,7 @@ def identity(manifest: Manifest, weights_digest: str) -> str:
     Two policies of the same weights that scale, name or tokenize otherwise are different ones.
     """
     spec = asdict(manifest.spec)
-    for name in ("name", "checkpoint_hash", "stages", "widths"):
+    for name in ("name", "checkpoint_hash", "stages", "widths", "precision"):
         del spec[name]
     content = {
         "spec": spec,
@@ -78,7 +78,11 @@ def save_checkpoint(folder: Path, model: nn.Module, manifest: Manifest) -> str:
     digest = hashlib.sha256(weights).hexdigest()
     content = {
         "format": FORMAT,
-        "spec": {k: v for k, v in asdict(manifest.spec).items() if k != "checkpoint_hash"},
+        "spec": {
+            k: v
+            for k, v in asdict(manifest.spec).items()
+            if k not in ("checkpoint_hash", "precision")
+        },
         "model": manifest.model.to_dict(),
         "normalization": manifest.normalization.to_dict(),
         "vocabulary": list(manifest.vocabulary),

@@ -106,12 +106,12 @@ class ReferencePolicy:
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         self.device, self.dtype, self.source = torch.device(device), DTYPES[dtype], source
         self.model = model.to(self.device, self.dtype)
-        self.spec = self.manifest.spec
+        self.spec = replace(self.manifest.spec, precision=dtype)
         # At its only width an unquantized model reads no latch: one that nothing is attached to.
         self._latch = ActivationBits()
         if quantize:
             self._latch = quantize_reference(self.model)
-            self.spec = replace(self.spec, widths=WIDTHS)
+            self.spec = replace(self.spec, widths=WIDTHS, precision=f"w4ax, rest {dtype}")
         self._tokenize = self.manifest.tokenizer()
         low, high = self.manifest.normalization.bounds()
         self._bounds = (
@@ -122,21 +122,24 @@ class ReferencePolicy:
     def reset(self, episode_id: int) -> None:
         """Nothing is remembered between requests."""
 
-    def encode(self, observation: Observation, cut: str) -> Features:
+    def encode(self, observation: Observation, cut: str, activation_bits: int = 16) -> Features:
         """What leaves the edge after stage ``cut``: ``vision`` or ``backbone``.
 
         Raises ValueError for another cut, or an observation that does not fit the spec.
         """
         if cut not in self.spec.stages[:-1]:
             raise ValueError(f"cut '{cut}' is unknown; choose from {self.spec.stages[:-1]}")
-        # No request, no width: features are for any that follows.
-        with torch.inference_mode(), self._latch.inference(16):
+        width = executed_width(activation_bits, self.spec.widths)
+        with torch.inference_mode(), self._latch.inference(width):
             tensors = self._see([observation])
             if cut == "backbone":
                 tensors = {"context": self._understand(tensors)}
-        return Features(
-            cut, {k: v[0].float().cpu().numpy() for k, v in tensors.items()}, observation.stamp_ns
-        )
+        # Words stay whole numbers: as floats, the wire would round them.
+        sent = {
+            name: (tensor[0].int() if name == "words" else tensor[0].float()).cpu().numpy()
+            for name, tensor in tensors.items()
+        }
+        return Features(cut, sent, observation.stamp_ns)
 
     def infer(self, requests: Sequence[InferenceRequest]) -> list[ActionChunk]:
         """One chunk per request, in order; ``timings_s`` are those of the whole batch.
@@ -280,7 +283,8 @@ class ReferencePolicy:
                 )
             if not np.isfinite(found).all():
                 raise ValueError(f"features '{name}' are not finite")
-            tensor = torch.from_numpy(np.ascontiguousarray(found)).to(self.device)
+            # A copy: what came over the wire is read-only, and torch does not know of that.
+            tensor = torch.from_numpy(np.array(found)).to(self.device)
             tensors[name] = tensor.long() if name == "words" else tensor.to(self.dtype)
         words = tensors.get("words")
         if words is not None and not 0 <= int(words.min()) <= int(words.max()) < config.vocabulary:

@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 
-from ros_vla_accel.contracts import ActionChunk, CameraSpec, PolicySpec
+from ros_vla_accel.contracts import ActionChunk, CameraSpec, Features, PolicySpec
 
 
 class ArmPolicy:
@@ -42,10 +42,13 @@ class ArmPolicy:
             return [dataclasses.replace(answers[0], actions=answers[0].actions.tolist())]
         return answers
 
+    def _row(self, seen) -> list[float]:
+        brightness = [float(image.mean()) / 2550 for image in seen.images.values()]
+        return [*brightness, 0.01 * float(seen.state[0]), float("close" in seen.instruction)]
+
     def _answer(self, request) -> ActionChunk:
         seen = request.observation
-        brightness = [float(image.mean()) / 2550 for image in seen.images.values()]
-        row = [*brightness, 0.01 * float(seen.state[0]), float("close" in seen.instruction)]
+        row = self._row(seen)
         return ActionChunk(
             actions=np.tile(np.array(row, np.float32), (16, 1)),
             period_s=0.05,
@@ -56,6 +59,35 @@ class ArmPolicy:
             activation_bits=request.activation_bits,
             timings_s={"head": 0.001},
         )
+
+
+class SplitArmPolicy(ArmPolicy):
+    """The same, and it can be cut after its vision stage. fail: "encode", or as above."""
+
+    def __init__(self, fail: str = "") -> None:
+        super().__init__(fail)
+        self.spec = dataclasses.replace(self.spec, stages=("vision", "head"))
+        self._encoded = 0
+
+    def encode(self, observation, cut, activation_bits=16) -> Features:
+        self._encoded += 1
+        if self._fail == "encode" and self._encoded > 2:  # not when it is tried at the start
+            raise RuntimeError("out of memory")
+        row = self._row(observation)
+        return Features(cut, {"row": np.array([row] * 2, np.float32)}, observation.stamp_ns)
+
+    def _row(self, seen) -> list[float]:
+        if isinstance(seen, Features):
+            return seen.tensors["row"][0].tolist()
+        return super()._row(seen)
+
+
+def split() -> SplitArmPolicy:
+    return SplitArmPolicy()
+
+
+def failing_split() -> SplitArmPolicy:
+    return SplitArmPolicy("encode")
 
 
 def make(fail: str = "", widths: tuple[int, ...] = (16,)) -> ArmPolicy:

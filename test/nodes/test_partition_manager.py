@@ -6,6 +6,7 @@ import pytest
 from rclpy.parameter import Parameter
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import JointState
+from test_vla_policy import Robot
 
 from ros_vla_accel.cloud.codec import encode_observation, request_header
 from ros_vla_accel.cloud.keys import KeyFolder
@@ -17,6 +18,7 @@ from ros_vla_accel.msg import ActionChunk, InferenceRequest, LinkStats, Partitio
 from ros_vla_accel.nodes.base import CHUNK_QOS, STATE_QOS
 from ros_vla_accel.nodes.convert import chunk_from_msg, request_to_msg, to_ns
 from ros_vla_accel.nodes.partition_manager import PartitionManager
+from ros_vla_accel.nodes.vla_policy import VlaPolicy
 from ros_vla_accel.precision import Calibration, PrecisionConfig
 from ros_vla_accel.resources import existing_path
 
@@ -243,3 +245,23 @@ def test_a_calibration_with_an_unknown_trigger_fails_the_configuration(bench, tm
     overrides = [Parameter("calibration", value=calibration(tmp_path / "c.yaml", {"theta": 1.0}))]
     node = bench.add(PartitionManager(namespace="/vla", parameter_overrides=overrides))
     assert not node.autostart()
+
+
+def test_a_split_request_moves_the_arm_as_a_whole_one_and_the_plan_is_told(bench):
+    """Policy, manager and worker together: the edge runs the vision stage, the worker the rest."""
+    robot = Robot(bench)
+    links = bench.listen(LinkStats, "link_stats")
+    worker = Worker(arm_policy.split(), keys=None)
+    worker.start()
+    bench.start(PartitionManager, cloud_endpoint=worker.endpoint, cut="vision", **PLAIN)
+    bench.start(VlaPolicy, policy="arm_policy:split", features_dtype="float32")
+    bench.until(lambda: links and links[-1].health == LinkStats.HEALTHY)
+    robot.instruct("close it")
+    try:
+        chunk = robot.until_chunk(lambda c: c.source == "cloud")
+        np.testing.assert_allclose(chunk.actions[0], [0.1, 0.0, 0.005, 1.0], atol=1e-6)
+        bench.until(lambda: any(r.cut == "vision" for r in robot.requests))
+        bench.until(lambda: links[-1].plan.startswith("vision "))
+        assert links[-1].worker == "arm_policy"
+    finally:
+        worker.stop()

@@ -98,9 +98,9 @@ class Robot:
         state.header.stamp = msg.header.stamp
         self._executor.publish(state)
 
-    def decide_cloud(self, deadline_s: float) -> None:
+    def decide_cloud(self, deadline_s: float, cut: str = "observation") -> None:
         msg = PartitionDecision(schema_version=1, route=PartitionDecision.CLOUD)
-        msg.cut, msg.encoding, msg.deadline_s = "observation", "png", deadline_s
+        msg.cut, msg.encoding, msg.deadline_s = cut, "png", deadline_s
         msg.valid_until = to_stamp(self.now_ns() + 60 * 10**9)
         self._decision.publish(msg)
 
@@ -353,3 +353,45 @@ def test_the_cloud_route_sends_the_encoded_observation_and_the_edge_answers_if_n
     assert chunk.source == "edge"
     assert chunk.request_id > request.request_id
     bench.until(lambda: robot.stats[-1].fallbacks_edge >= 1)
+    bench.until(lambda: {"raw", "jpeg", "png"} == set(robot.stats[-1].form_names))
+    assert min(robot.stats[-1].form_bytes) > 100
+
+
+def decided(bench, robot, policy: str, cut: str) -> None:
+    """A policy that is told to ask the cloud, with a request cut after a stage."""
+    start(bench, policy=policy)
+    robot.until_status("no instruction")
+    robot.decide_cloud(deadline_s=0.4, cut=cut)
+    robot.instruct("close it")
+
+
+def test_features_leave_after_the_cut_and_the_edge_takes_over_without_an_answer(bench, robot):
+    decided(bench, robot, "arm_policy:split", "vision")
+    bench.until(lambda: any(r.cut == "vision" for r in robot.requests))
+    request = next(r for r in robot.requests if r.cut == "vision")
+    assert [(t.name, t.dtype, list(t.shape)) for t in request.tensors] == [
+        ("row", "float16", [2, 4])
+    ]
+    assert request.instruction == "close it"
+    assert robot.until_chunk().source == "edge"
+    bench.until(lambda: robot.stats and "vision" in robot.stats[-1].form_names)
+    cost = dict(zip(robot.stats[-1].form_names, robot.stats[-1].form_bytes, strict=True))
+    assert cost["vision"] == 16
+
+
+@pytest.mark.parametrize(
+    ("policy", "cut"), [("arm_policy:make", "vision"), ("arm_policy:split", "backbone")]
+)
+def test_a_policy_that_cannot_be_cut_there_sends_the_images(bench, robot, policy, cut):
+    decided(bench, robot, policy, cut)
+    bench.until(lambda: robot.requests)
+    assert {r.cut for r in robot.requests} == {"observation"}
+    assert robot.until_chunk().source == "edge"
+
+
+def test_features_that_cannot_be_made_leave_the_arm_to_the_edge_and_images_go_then(bench, robot):
+    decided(bench, robot, "arm_policy:failing_split", "vision")
+    assert robot.until_chunk().source == "edge"
+    bench.until(lambda: robot.requests)
+    assert {r.cut for r in robot.requests} == {"observation"}
+    bench.until(lambda: "vision" not in robot.stats[-1].form_names)

@@ -42,11 +42,15 @@ class Policy:
         chunk = (0, 0) if stamp_ns is None else (request_id, stamp_ns)
         self.scheduler.on_executor_state(self.steady, current, *chunk, state)
 
-    def decide(self, route: Route = Route.CLOUD, seq: int = 0, valid_ms: int = 500) -> None:
+    def decide(
+        self,
+        route: Route = Route.CLOUD,
+        seq: int = 0,
+        valid_ms: int = 500,
+        cut: str = "observation",
+    ) -> None:
         valid_ns = self.now + valid_ms * MS
-        self.scheduler.on_decision(
-            Decision(route, valid_ns, seq, "observation", "jpeg", 0.3, "test")
-        )
+        self.scheduler.on_decision(Decision(route, valid_ns, seq, cut, "jpeg", 0.3, "test"))
 
     def poll(self, observation_ns: int | None = -1) -> Order | None:
         seen = self.now if observation_ns == -1 else observation_ns
@@ -482,3 +486,31 @@ def test_what_the_next_chunk_will_bring_in_time_is_not_asked_for_early() -> None
     hurried = policy.poll()
     assert isinstance(hurried, StartEdge)
     assert hurried.reason == "16 bits needed, chunk in play has 4"
+
+
+@pytest.mark.parametrize(
+    ("case", "encode_s", "edge_busy", "cut"),
+    [
+        ("features are there long before the fallback", 0.02, False, "vision"),
+        ("features would keep the fallback waiting", 0.25, False, "observation"),
+        ("features would wait for an edge inference", 0.02, True, "observation"),
+        ("the policy cannot be cut there", None, False, "observation"),
+    ],
+)
+def test_images_go_where_features_would_come_too_late(
+    case: str, encode_s: float | None, edge_busy: bool, cut: str
+) -> None:
+    policy = Policy()
+    if encode_s is not None:
+        policy.scheduler.on_features("vision", encode_s)
+    if edge_busy:
+        assert isinstance(policy.poll(), StartEdge)
+        policy.decide(seq=1)
+        policy.decide(seq=2, cut="vision")
+        policy.wait(50)
+    else:
+        policy.decide(cut="vision")
+    order = policy.poll()
+    assert isinstance(order, StartCloud)
+    assert order.cut == cut, case
+    assert policy.scheduler.counts["cuts_waived"] == (cut == "observation")

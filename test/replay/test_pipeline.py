@@ -268,7 +268,7 @@ def test_what_the_nodes_said_becomes_tables(tmp_path):
         stamp=types["builtin_interfaces/msg/Time"](*divmod(START_NS + 10**9, 10**9)), frame_id=""
     )
     link = types["ros_vla_accel/msg/LinkStats"](
-        header, 1, 0, "tcp://x", 12.5, 20.0, 90.0, 30.0, 5, 4, 1, 0, 100, 200, "cut"
+        header, 1, 0, "tcp://x", 12.5, 20.0, 90.0, 30.0, 5, 4, 1, 0, 100, 200, "vla", "", "cut"
     )
     chunk = types["ros_vla_accel/msg/ActionChunk"](
         header, 1, 7, 1, 0, 0, 0.05, np.zeros(0, np.float32), "edge", 8,

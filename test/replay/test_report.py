@@ -141,7 +141,7 @@ def link_stats(stamp_ns: int):
     stamp = types["builtin_interfaces/msg/Time"](*divmod(stamp_ns, 10**9))
     header = types["std_msgs/msg/Header"](stamp=stamp, frame_id="")
     return types["ros_vla_accel/msg/LinkStats"](
-        header, 1, 3, "tcp://x", 5.0, 5.0, 1.0, 90.0, 5, 4, 1, 0, 100, 200, ""
+        header, 1, 3, "tcp://x", 5.0, 5.0, 1.0, 90.0, 5, 4, 1, 0, 100, 200, "", "", ""
     )
 
 
