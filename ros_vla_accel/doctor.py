@@ -23,6 +23,7 @@ _PACKAGES = {
     "core": ("numpy", "pyzmq", "msgpack", "opencv-python-headless", "rosbags", "pyyaml", "rich"),
     "policy": ("torch", "safetensors"),
     "cloud": ("prometheus-client",),
+    "ray": ("ray",),
     "standalone": ("cyclonedds",),
     "sim": ("mujoco", "metaworld"),
     "fk": ("pin",),

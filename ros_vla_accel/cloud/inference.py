@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Hashable
 from dataclasses import dataclass
 
 import numpy as np
 
+from ros_vla_accel.cloud.backend import Backend, BackendError
 from ros_vla_accel.cloud.batching import Job
 from ros_vla_accel.cloud.codec import decode_request, encode_chunk
 from ros_vla_accel.cloud.messages import Refusal, ReplyHeader, RequestHeader
 from ros_vla_accel.cloud.wire import Buffer, encode
-from ros_vla_accel.contracts import ActionChunk, InferenceRequest, Policy
+from ros_vla_accel.contracts import ActionChunk, InferenceRequest
 from ros_vla_accel.partition.latency import LatencyWindow
 
 logger = logging.getLogger(__name__)
 
-_EPISODES = 1024
-"""Robots whose episode is remembered."""
+_ALONE = 1024
+"""Robots remembered for a request on which the policy raised."""
 
 
 @dataclass(frozen=True)
@@ -52,17 +54,17 @@ def refusal(job: Waiting, code: str, text: str) -> list[Buffer]:
 
 
 class Inference:
-    """Runs a policy on batches; belongs to one thread.
+    """Runs batches on a backend, from as many threads as that has lanes.
 
     A request on which the policy raises must not take those of other robots with it: the batch is
     then computed one by one, and the robot that caused it alone until it is served again.
     """
 
-    def __init__(self, policy: Policy):
-        self._policy = policy
-        self._episodes: OrderedDict[bytes, int] = OrderedDict()  # of each robot
-        self._alone: set[bytes] = set()
+    def __init__(self, backend: Backend):
+        self._backend = backend
         self._durations = LatencyWindow(32)
+        self._lock = threading.Lock()  # guards what follows, for writers
+        self._alone: dict[bytes, None] = {}
         self.count: Counter[str] = Counter()
 
     @property
@@ -73,7 +75,7 @@ class Inference:
 
     def kind(self, client: bytes, header: RequestHeader) -> Hashable:
         """What requests must have in common to share an inference: width, cut, cameras."""
-        widths = self._policy.spec.widths
+        widths = self._backend.spec.widths
         bits = header.activation_bits
         width = min((w for w in widths if w >= bits), default=max(widths, default=bits))
         return (width, header.cut, client if client in self._alone else b"")
@@ -85,10 +87,10 @@ class Inference:
         ready: list[tuple[Waiting, InferenceRequest]] = []
         for job in jobs:
             try:
-                period_s = self._policy.spec.period_s
+                period_s = self._backend.spec.period_s
                 request = decode_request(job.content.header, job.content.data, period_s)
             except Exception as error:  # WireError, or no memory: neither may end this thread
-                self.count["failed"] += 1
+                self._note("failed")
                 text = str(error) or type(error).__name__
                 out.append((job.client, refusal(job, "bad_request", text)))
             else:
@@ -105,36 +107,41 @@ class Inference:
             queue_s.append(waited_s)
         return out, BatchReport(len(ready), inference_s, queue_s)
 
+    def _note(self, outcome: str) -> None:
+        with self._lock:
+            self.count[outcome] += 1
+
     def _compute(
         self, ready: list[tuple[Waiting, InferenceRequest]]
     ) -> list[ActionChunk | Exception]:
         started_s = time.monotonic()
+        robots = [job.client for job, _ in ready]
         try:
-            for job, request in ready:
-                self._reset_if_new(job.client, request.episode_id)
-            chunks = self._policy.infer([request for _, request in ready])
+            requests = [request for _, request in ready]
+            chunks = self._backend.infer(robots, requests, max(job.deadline_s for job, _ in ready))
             if len(chunks) != len(ready):
                 raise ValueError(f"{len(chunks)} chunks for {len(ready)} requests")
         except Exception as error:
+            if isinstance(error, BackendError) and error.code != "policy":
+                return [error] * len(ready)
             if len(ready) == 1:
-                job = ready[0][0]
-                if job.client not in self._alone:  # once, not at the rate at which it asks
-                    logger.exception("policy failed on request %d", job.content.header.request_id)
-                self._alone.add(job.client)
+                self._set_apart(ready[0][0])
                 return [error]
             return [answer for one in ready for answer in self._compute([one])]
         self._durations.add(time.monotonic() - started_s)
         if self._alone:
-            self._alone.difference_update(job.client for job, _ in ready)
+            with self._lock:
+                for robot in robots:
+                    self._alone.pop(robot, None)
         return list(chunks)
 
-    def _reset_if_new(self, client: bytes, episode_id: int) -> None:
-        if self._episodes.get(client) != episode_id:
-            self._policy.reset(episode_id)
-        self._episodes[client] = episode_id
-        self._episodes.move_to_end(client)
-        if len(self._episodes) > _EPISODES:
-            self._alone.discard(self._episodes.popitem(last=False)[0])
+    def _set_apart(self, job: Waiting) -> None:
+        if job.client not in self._alone:  # once, not at the rate at which it asks
+            logger.exception("policy failed on request %d", job.content.header.request_id)
+        with self._lock:
+            self._alone[job.client] = None
+            if len(self._alone) > _ALONE:
+                del self._alone[next(iter(self._alone))]
 
     def _frames(
         self,
@@ -148,12 +155,15 @@ class Inference:
             if isinstance(answer, Exception):
                 raise answer
             frames = _reply(job.content.header, answer, queue_s, decode_s, inference_s)
+        except BackendError as error:
+            self._note("failed" if error.code == "policy" else error.code)
+            return refusal(job, error.code, str(error))
         except Exception as error:
-            self.count["failed"] += 1
+            self._note("failed")
             if error is not answer:
                 logger.error("policy's chunk cannot be sent: %s", error)
             return refusal(job, "policy", f"{type(error).__name__}: {error}")
-        self.count["answered"] += 1
+        self._note("answered")
         return frames
 
 

@@ -27,9 +27,11 @@ ERROR_CODES = (
     "policy",  # the policy raised, or answered with something else than one chunk
     "unauthorized",  # the client's key was revoked
     "closing",  # the worker ends: it takes nothing new
+    "unavailable",  # no replica of the policy runs
 )
-LEAVE_CODES = ("unauthorized", "closing")
-"""Codes after which this worker answers no request of this client, whatever its request_id."""
+LEAVE_CODES = ("unauthorized", "closing", "unavailable")
+"""Codes after which this worker answers no request of this client, whatever its request_id;
+after the last one it may again, and says so to a probe."""
 
 _UINT64 = 2**64 - 1
 _INT64 = 2**63 - 1

@@ -12,7 +12,7 @@ from ros_vla_accel.contracts import PolicySpec
 
 logger = logging.getLogger(__name__)
 
-_OUTCOMES = ("answered", "superseded", "expired", "refused", "busy", "failed")
+_OUTCOMES = ("answered", "superseded", "expired", "refused", "busy", "failed", "unavailable")
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 
 

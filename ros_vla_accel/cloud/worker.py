@@ -1,9 +1,10 @@
 """The cloud's end of the link: one policy, many robots.
 
 Counterpart of ``client.py``. One thread owns the socket (``router.py``) and answers pings while
-another computes (``inference.py``), so that a long inference does not look like a dead machine.
-Between them lies the queue (``batching.py``). Every request that can be read is answered, with a
-chunk or with a refusal that says why.
+others compute (``inference.py``), so that a long inference does not look like a dead machine: one
+per batch that the back end (``backend.py``) takes at once. Between them lies the queue
+(``batching.py``). Every request that can be read is answered, with a chunk or with a refusal that
+says why.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ros_vla_accel.cloud.backend import Backend, InProcess
 from ros_vla_accel.cloud.batching import BatchConfig, BatchQueue, Job
 from ros_vla_accel.cloud.inference import Asked, BatchReport, Inference, Waiting, refusal
 from ros_vla_accel.cloud.keys import KeyFolder
@@ -42,11 +44,11 @@ _CLOSING = "this worker is ending"
 @dataclass(frozen=True)
 class WorkerStats:
     """Counts since the start; of the requests that could be read (received), each is in one of
-    the next six, or waits, or is being computed.
+    the next seven, or waits, or is being computed.
 
-    answered: with a chunk. superseded, expired: not computed. refused: another policy's hash, or
-    the worker ends. busy: the queue is full. failed: tensors that cannot be decoded, or the
-    policy raised.
+    answered: with a chunk. superseded: not computed. expired: not computed, or by no replica in
+    time. refused: another policy's hash, or the worker ends. busy: the queue is full. failed:
+    tensors that cannot be decoded, or the policy raised. unavailable: no replica runs.
     unauthorized, garbage: messages under a revoked key; messages that are not ours.
     batches: inferences. waiting, robots: in the queue, and that asked within the last second.
     """
@@ -58,6 +60,7 @@ class WorkerStats:
     refused: int
     busy: int
     failed: int
+    unavailable: int
     unauthorized: int
     garbage: int
     batches: int
@@ -71,14 +74,15 @@ class Worker:
     Binds at once, so that ``endpoint`` is known; answers after ``start``.
     keys: folder with ``worker.key`` and the robots that may connect. None: plain text for
         anyone, on loopback only, unless insecure_any says otherwise.
-    on_batch: called in the policy's thread after each inference.
+    policy: runs in this process, or the back end that runs it elsewhere; who made that closes it.
+    on_batch: called in a thread that computes after each inference.
     Raises ValueError for a malformed endpoint, KeyFileError for keys that cannot be used and
     WorkerError when the endpoint cannot be bound.
     """
 
     def __init__(
         self,
-        policy: Policy,
+        policy: Policy | Backend,
         bind: str = "tcp://127.0.0.1:*",
         *,
         keys: KeyFolder | None,
@@ -86,17 +90,18 @@ class Worker:
         batch: BatchConfig | None = None,
         on_batch: Callable[[BatchReport], None] | None = None,
     ):
-        self.spec = policy.spec
-        self._identity = policy.spec.identity
+        self._backend = policy if isinstance(policy, Backend) else InProcess(policy)
+        self.spec = self._backend.spec
+        self._identity = self.spec.identity
         self._id = secrets.token_hex(16)
         self._batch = batch if batch is not None else BatchConfig()
         self._on_batch = on_batch
         self._count: Counter[str] = Counter()
-        self._inference = Inference(policy)
+        self._inference = Inference(self._backend)
 
         self._condition = threading.Condition()  # guards what follows
         self._queue: BatchQueue[Asked] = BatchQueue(self._batch)
-        self._computing: frozenset[bytes] = frozenset()
+        self._computing: Counter[bytes] = Counter()  # inferences of each robot
         self._draining = False
         self._stopping = False
 
@@ -105,22 +110,26 @@ class Worker:
         self._socket_thread = threading.Thread(
             target=self._router.run, name="worker-socket", daemon=True
         )
-        self._policy_thread = threading.Thread(
-            target=self._compute, name="worker-policy", daemon=True
-        )
+        self._policy_threads = [
+            threading.Thread(target=self._compute, name=f"worker-policy-{lane}", daemon=True)
+            for lane in range(self._backend.lanes)
+        ]
 
     def start(self) -> None:
         self._socket_thread.start()
-        self._policy_thread.start()
+        for thread in self._policy_threads:
+            thread.start()
 
     def stats(self) -> WorkerStats:
         """Any thread."""
         with self._condition:
             waiting, robots = len(self._queue), self._queue.robots(time.monotonic())
-        names = ("received", "superseded", "expired", "refused", "busy", "batches")
+        ours = ("received", "superseded", "expired", "refused", "busy", "unavailable", "batches")
+        computed = ("answered", "failed", "expired", "unavailable")
+        counts = Counter({name: self._count[name] for name in ours})
+        counts.update({name: self._inference.count[name] for name in computed})
         return WorkerStats(
-            **{name: self._count[name] for name in names},
-            **{name: self._inference.count[name] for name in ("answered", "failed")},
+            **counts,
             **{name: self._router.count[name] for name in ("unauthorized", "garbage")},
             waiting=waiting,
             robots=robots,
@@ -129,7 +138,7 @@ class Worker:
     @property
     def is_alive(self) -> bool:
         """False when it has stopped, or failed in a way that its log tells."""
-        return self._socket_thread.is_alive() and self._policy_thread.is_alive()
+        return all(t.is_alive() for t in (self._socket_thread, *self._policy_threads))
 
     def stop(self, timeout_s: float = 2.0) -> bool:
         """Ends in peace: what waits is still computed, for timeout_s at most, and new requests
@@ -149,10 +158,11 @@ class Worker:
             self._condition.notify_all()
         for job in left:
             self._refuse(job, "closing", _CLOSING)
-        self._policy_thread.join(0.05)
+        for thread in self._policy_threads:
+            thread.join(0.05)
         self._router.close()
         self._socket_thread.join(timeout_s)
-        return not self._policy_thread.is_alive()
+        return not any(thread.is_alive() for thread in self._policy_threads)
 
     def _is_idle(self) -> bool:
         return not self._queue and not self._computing
@@ -167,6 +177,8 @@ class Worker:
             raise WireError(f"a client does not send {type(message).__name__}")
         elif self._draining and not self._owes(client):
             self._router.answer(client, Refusal(message.session, 0, "closing", _CLOSING))
+        elif problem := self._backend.problem():
+            self._router.answer(client, Refusal(message.session, 0, "unavailable", problem))
         elif isinstance(message, Ping):
             self._router.answer(client, Pong(message.session, message.seq, self._id))
         else:
@@ -198,6 +210,9 @@ class Worker:
             )
             self._refuse(job, "refused", text)
             return
+        if problem := self._backend.problem():
+            self._refuse(job, "unavailable", problem)
+            return
         with self._condition:
             draining = self._draining
             offered = None if draining else self._queue.offer(job, now_s)
@@ -224,7 +239,7 @@ class Worker:
         text = f"waited {waited_s:.3f} s of its {job.content.header.remaining_s:.3f} s"
         self._refuse(job, "expired", f"{text}, not computed")
 
-    # The policy's thread.
+    # The policy's threads.
 
     def _compute(self) -> None:
         try:
@@ -240,11 +255,12 @@ class Worker:
             if not jobs:
                 continue
             answers, report = self._inference.run(jobs)
-            self._count["batches"] += report.size > 0
+            with self._condition:
+                self._count["batches"] += report.size > 0
             for client, frames in answers:
                 self._router.send(client, frames)
             with self._condition:
-                self._computing = frozenset()
+                self._computing -= Counter(job.client for job in jobs)
                 self._condition.notify_all()
             if self._on_batch is not None and report.size:
                 self._on_batch(report)
@@ -255,7 +271,7 @@ class Worker:
                 now_s = time.monotonic()
                 taken = self._queue.take(now_s, self._inference.needed_s)
                 if taken.jobs or taken.expired:
-                    self._computing = frozenset(job.client for job in taken.jobs)
+                    self._computing.update(job.client for job in taken.jobs)
                     return taken.jobs, taken.expired
                 wait_s = taken.again_s - now_s
                 self._condition.wait(wait_s if wait_s < threading.TIMEOUT_MAX else None)

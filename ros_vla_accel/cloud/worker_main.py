@@ -11,11 +11,13 @@ import threading
 import time
 from types import FrameType
 
+from ros_vla_accel.cloud.backend import Backend, InProcess
 from ros_vla_accel.cloud.batching import BatchConfig
 from ros_vla_accel.cloud.keys import KeyFileError, KeyFolder
 from ros_vla_accel.cloud.metrics import serve_metrics
+from ros_vla_accel.cloud.ray_backend import RayBackend, RayConfig, RayError
 from ros_vla_accel.cloud.worker import Worker, WorkerError
-from ros_vla_accel.policies.loader import PolicyLoadError, load_policy
+from ros_vla_accel.policies.loader import PolicyLoadError, load_policy, policy_arguments
 
 logger = logging.getLogger(__name__)
 
@@ -35,9 +37,9 @@ def main(argv: list[str]) -> int:
         if not ready.is_set():
             raise KeyboardInterrupt  # loading a policy takes seconds, and can just be abandoned
 
-    before = {
-        number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)
-    }
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, interrupt) for number in numbers}
+    backend: Backend | None = None
     try:
         batch = BatchConfig(
             max_batch=arguments.max_batch,
@@ -48,13 +50,13 @@ def main(argv: list[str]) -> int:
         keys = None if insecure else KeyFolder(arguments.keys)
         if keys is not None:
             keys.pair("worker")  # before the policy takes its time
-        _limit_threads_before_import(arguments.threads)
-        policy = load_policy(arguments.policy, arguments.policy_args)
-        _limit_threads(arguments.threads)
-        metrics = serve_metrics(arguments.metrics, policy.spec)
+        backend = _backend(arguments)
+        for number in numbers:
+            signal.signal(number, interrupt)  # Ray takes them for itself
+        metrics = serve_metrics(arguments.metrics, backend.spec)
         try:
             worker = Worker(
-                policy,
+                backend,
                 arguments.bind,
                 keys=keys,
                 insecure_any=arguments.insecure_any,
@@ -71,14 +73,34 @@ def main(argv: list[str]) -> int:
     except KeyFileError as error:
         logger.error("%s (or plain text on this machine alone: --insecure)", error)
         return 1
-    except (PolicyLoadError, WorkerError, ValueError) as error:
+    except (PolicyLoadError, RayError, WorkerError, ValueError) as error:
         logger.error("%s", error)
         return 1
     except KeyboardInterrupt:
         return 0
     finally:
+        if backend is not None:
+            backend.close()
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _backend(arguments: argparse.Namespace) -> Backend:
+    if arguments.backend == "process":
+        wanted = [name for name in ("replicas", "ray_address", "gpus") if getattr(arguments, name)]
+        if wanted:
+            raise ValueError(f"--{wanted[0].replace('_', '-')} needs --backend ray")
+        _limit_threads_before_import(arguments.threads)
+        policy = load_policy(arguments.policy, arguments.policy_args)
+        _limit_threads(arguments.threads)
+        return InProcess(policy)
+    config = RayConfig(
+        replicas=arguments.replicas or 1,
+        address=arguments.ray_address,
+        cpus=arguments.threads or 1,
+        gpus=arguments.gpus or 0.0,
+    )
+    return RayBackend(arguments.policy, policy_arguments(arguments.policy_args), config)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -104,6 +126,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="CPU threads of an inference (default: what the policy's library takes)",
     )
+    _add_ray(parser)
     limits = BatchConfig()
     parser.add_argument(
         "--max-batch",
@@ -152,6 +175,30 @@ def _parser() -> argparse.ArgumentParser:
         help="no keys, and other machines may reach it: anyone can read and use it",
     )
     return parser
+
+
+def _add_ray(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--backend",
+        choices=("process", "ray"),
+        default="process",
+        help="where the policy runs: in this process, or in replicas on Ray Serve "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--replicas", type=_positive, metavar="N", help="policies on Ray (default: 1)"
+    )
+    parser.add_argument(
+        "--ray-address",
+        metavar="ADDRESS",
+        help="of a running cluster, or 'auto' (default: one of its own, on this machine alone)",
+    )
+    parser.add_argument(
+        "--gpus",
+        type=float,
+        metavar="SHARE",
+        help="of a GPU for each replica; without it Ray shows it none (default: 0)",
+    )
 
 
 def _positive(text: str) -> int:

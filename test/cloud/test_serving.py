@@ -14,6 +14,7 @@ import pytest
 from cloud_test_policy import MixingPolicy
 from cloud_test_support import healthy, submit, wait_until
 
+from ros_vla_accel.cloud.backend import Backend, InProcess
 from ros_vla_accel.cloud.batching import BatchConfig
 from ros_vla_accel.cloud.messages import Hello, Ping, Pong, Refusal, ReplyHeader
 from ros_vla_accel.cloud.metrics import serve_metrics
@@ -103,6 +104,64 @@ def test_a_request_that_the_policy_cannot_do_does_not_take_the_others_with_it(
     bad.ask(14)
     assert isinstance(bad.hear(), ReplyHeader)
     assert (worker.stats().answered, worker.stats().failed) == (4, 2)
+
+
+class TwoLanes(Backend):
+    """Two policies, each for one batch at a time."""
+
+    lanes = 2
+
+    def __init__(self, *policies: MixingPolicy):
+        self.spec = policies[0].spec
+        self._idle = list(map(InProcess, policies))
+        self.trouble = ""
+
+    def infer(
+        self, robots: Sequence[bytes], requests: Sequence[InferenceRequest], deadline_s: float
+    ) -> list[ActionChunk]:
+        policy = self._idle.pop()
+        try:
+            return policy.infer(robots, requests, deadline_s)
+        finally:
+            self._idle.append(policy)
+
+    def problem(self) -> str:
+        return self.trouble
+
+
+def test_a_lane_that_is_busy_does_not_hold_up_the_other(make_worker, make_peer) -> None:
+    gate = threading.Event()
+    slow, quick = MixingPolicy(gate=gate), MixingPolicy()
+    worker = make_worker(TwoLanes(quick, slow))
+    patient, others = make_peer(worker), [make_peer(worker) for _ in range(2)]
+    patient.ask(1)
+    assert slow.started.acquire(timeout=5)
+    for request_id in range(2, 12):
+        peer = others[request_id % 2]
+        peer.ask(request_id)
+        assert isinstance(peer.hear(), ReplyHeader)
+    gate.set()
+    answer = patient.hear()
+    assert isinstance(answer, ReplyHeader)
+    assert answer.request_id == 1
+    assert worker.stats().answered == 11
+
+
+def test_a_backend_in_trouble_is_told_at_once_and_its_end_by_a_probe(
+    make_worker, make_client, inbox
+) -> None:
+    backend = TwoLanes(MixingPolicy(), MixingPolicy())
+    worker = make_worker(backend)
+    client = make_client(worker.endpoint)
+    assert healthy(client)
+    backend.trouble = "none of 2 replicas runs"
+    assert wait_until(lambda: client.health < LinkState.SUSPECT)
+    assert client.stats().reason == "none of 2 replicas runs"
+    assert not submit(client, 1)
+    backend.trouble = ""
+    assert healthy(client)
+    assert submit(client, 2)
+    assert [chunk.request_id for chunk in inbox.wait()] == [2]
 
 
 def test_what_waits_is_still_answered_when_the_worker_ends_and_nothing_new_is_taken(
