@@ -12,6 +12,7 @@ import logging
 import math
 import os
 import secrets
+import signal
 import socket
 import threading
 import time
@@ -28,6 +29,8 @@ logger = logging.getLogger(__name__)
 _LONGEST_S = 30.0
 """A batch waits no longer, whatever its robots allow: a policy may hang."""
 _POLL_S = 0.5
+_SILENT_S = 5.0
+"""A cluster that says nothing for so long counts as gone."""
 _SAY_EVERY_S = 10.0
 _DEPLOYMENT = "policy"
 
@@ -101,6 +104,7 @@ class RayBackend(Backend):
         self._name = f"ros_vla_accel-{socket.gethostname()}-{secrets.token_hex(4)}"
         self._running = 0
         self._trouble = ""
+        self._heard_s = time.monotonic()
         self._closing = threading.Event()
         self._look_now = threading.Event()
         self._ray = _connect(config)
@@ -143,6 +147,7 @@ class RayBackend(Backend):
     def _look(self) -> int:
         """Replicas that run, as far as Serve's controller knows."""
         application = self._serve.status().applications.get(self._name)
+        self._heard_s = time.monotonic()
         seen = None if application is None else application.deployments.get(_DEPLOYMENT)
         if seen is None:
             return 0
@@ -169,6 +174,8 @@ class RayBackend(Backend):
             self._look_now.clear()
 
     def problem(self) -> str:
+        if time.monotonic() - self._heard_s > _SILENT_S:
+            return "the Ray cluster does not answer"
         if self._running:
             return ""
         return f"none of {self._config.replicas} replicas runs {self._trouble}".rstrip()
@@ -182,6 +189,7 @@ class RayBackend(Backend):
             try:
                 response = self._handle.infer.remote(identity, list(robots), list(requests))
                 answer = response.result(timeout_s=left_s)
+                self._heard_s = time.monotonic()
             except self._ray.exceptions.RayActorError:
                 self._look_now.set()
                 time.sleep(0.01)  # until Serve offers another
@@ -225,6 +233,7 @@ def _connect(config: RayConfig) -> Any:
         ) from error
     cpus = math.ceil(config.replicas * config.cpus)
     local = {"num_cpus": max(cpus, os.cpu_count() or 1), "include_dashboard": False}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         ray.init(
             address=config.address or "local",
@@ -234,6 +243,8 @@ def _connect(config: RayConfig) -> Any:
     except Exception as error:
         where = config.address or "on this machine"
         raise RayError(f"no Ray cluster {where}: {error}") from error
+    for number, handler in handlers.items():
+        signal.signal(number, handler)  # Ray has put its own in their place
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     return ray
 

@@ -37,8 +37,9 @@ def main(argv: list[str]) -> int:
         if not ready.is_set():
             raise KeyboardInterrupt  # loading a policy takes seconds, and can just be abandoned
 
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, interrupt) for number in numbers}
+    before = {
+        number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)
+    }
     backend: Backend | None = None
     try:
         batch = BatchConfig(
@@ -51,8 +52,6 @@ def main(argv: list[str]) -> int:
         if keys is not None:
             keys.pair("worker")  # before the policy takes its time
         backend = _backend(arguments)
-        for number in numbers:
-            signal.signal(number, interrupt)  # Ray takes them for itself
         metrics = serve_metrics(arguments.metrics, backend.spec)
         try:
             worker = Worker(
