@@ -330,6 +330,7 @@ class CloudClient:
         if sent_s is not None:
             with self._lock:
                 self._estimate.add_round_trip(now_s - sent_s)
+            self._health.returned(now_s, now_s - sent_s)
         self._pings = {seq: sent for seq, sent in self._pings.items() if seq > pong.seq}
 
     def _on_reply_header(self, header: ReplyHeader, data: memoryview, now_s: float) -> None:

@@ -37,7 +37,9 @@ class LinkConfig:
     varied by +-jitter (a share), so that robots do not return in step.
     unanswered_limit: so many requests in a row without a chunk make the link SUSPECT for
     hold_min_s (doubling up to hold_max_s until one is answered), though pings still return: a
-    worker too slow for the deadlines is no use, and is asked again only now and then.
+    worker too slow for the deadlines is no use, and is asked again only now and then. A hold ends
+    early when pings return faster_by_s sooner than before it: then the way was slow, and is not
+    any more.
     """
 
     ping_interval_s: float = 0.2
@@ -50,6 +52,7 @@ class LinkConfig:
     unanswered_limit: int = 3
     hold_min_s: float = 1.0
     hold_max_s: float = 8.0
+    faster_by_s: float = 0.05
 
     def __post_init__(self) -> None:
         if not 0 < self.ping_interval_s < self.suspect_after_s < self.down_after_s:
@@ -144,7 +147,7 @@ class LinkHealth:
     |---------|----------------------|-----------------------------|----------------------------|
     | DOWN    |                      |                             | (PROBING: probe_sent)      |
     | PROBING | accepted             |                             | probe_timeout_s, refused   |
-    | SUSPECT | heard, after a hold  |                             | down_after_s, lost, refused|
+    | SUSPECT | heard, unless held   |                             | down_after_s, lost, refused|
     | HEALTHY |                      | suspect_after_s, unanswered | lost, refused              |
 
     Times are those of a steady clock, seconds. Starts DOWN with a probe due at once.
@@ -162,6 +165,7 @@ class LinkHealth:
         self._probe_sent_s = -math.inf
         self._heard_s = -math.inf
         self._hold_until_s = -math.inf
+        self._round_trip_s = self._held_round_trip_s = 0.0
         self._unanswered = 0
 
     @property
@@ -221,6 +225,13 @@ class LinkHealth:
             self._state = LinkState.HEALTHY
             self._reason = ""
 
+    def returned(self, now_s: float, round_trip_s: float) -> None:
+        """A ping came back."""
+        self._round_trip_s = round_trip_s
+        if round_trip_s < self._held_round_trip_s - self._config.faster_by_s:
+            self._hold_until_s = -math.inf
+        self.heard(now_s)
+
     def answered(self, now_s: float) -> None:
         """A request was answered with a chunk in time."""
         self._unanswered = 0
@@ -240,6 +251,7 @@ class LinkHealth:
             self._reason = f"{self._unanswered} requests in a row without a chunk: {reason}"
             if now_s >= self._hold_until_s:
                 self._hold_until_s = now_s + self._hold.next_s()
+                self._held_round_trip_s = self._round_trip_s
 
     def lost(self, now_s: float, reason: str) -> None:
         """The connection is closed or another worker answers: handshake anew, at once."""

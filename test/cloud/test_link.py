@@ -109,6 +109,20 @@ def test_unanswered_requests_hold_the_link_suspect_though_pongs_arrive() -> None
     assert health.state is SUSPECT, "the second hold is twice as long"
 
 
+@pytest.mark.parametrize(("held_s", "state"), [(0.3, HEALTHY), (0.012, SUSPECT)])
+def test_pings_that_return_faster_than_before_the_hold_end_it(
+    held_s: float, state: LinkState
+) -> None:
+    health = _healthy(10.0)
+    health.returned(10.1, held_s)
+    for _ in range(3):
+        health.unanswered(10.2, "late")
+    health.returned(10.3, held_s)
+    assert health.state is SUSPECT
+    health.returned(10.5, 0.01)
+    assert health.state is state, "a worker that is slow stays so, though its pings are quick"
+
+
 def test_an_answered_request_ends_the_hold() -> None:
     health = _healthy(10.0)
     for _ in range(3):
@@ -169,6 +183,11 @@ class LinkMachine(RuleBasedStateMachine):
     def hear(self, answered: bool) -> None:
         self.heard_s = self.now_s
         (self.health.answered if answered else self.health.heard)(self.now_s)
+
+    @rule(round_trip_s=st.floats(0.0, 0.4))
+    def ping(self, round_trip_s: float) -> None:
+        self.heard_s = self.now_s
+        self.health.returned(self.now_s, round_trip_s)
 
     @rule()
     def fail(self) -> None:

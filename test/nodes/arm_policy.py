@@ -92,3 +92,20 @@ def failing_split() -> SplitArmPolicy:
 
 def make(fail: str = "", widths: tuple[int, ...] = (16,)) -> ArmPolicy:
     return ArmPolicy(fail, widths)
+
+
+class OtherPolicy(ArmPolicy):
+    """Takes and gives the same, under another name, and opens the gripper always."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spec = dataclasses.replace(self.spec, name="other_policy")
+
+    def _answer(self, request) -> ActionChunk:
+        chunk = super()._answer(request)
+        chunk.actions[:, 3] = -1.0
+        return chunk
+
+
+def make_other() -> OtherPolicy:
+    return OtherPolicy()
