@@ -35,12 +35,14 @@ class BenchError(RuntimeError):
     """The processes did not measure anything."""
 
 
-def _start(role: str, arguments: list[str]) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "ros_vla_accel.nodes.traffic", role, *arguments]
+def start(module: str, *arguments: str) -> subprocess.Popen[str]:
+    """``python -m module arguments``, its output to be read by ``finish``."""
+    command = [sys.executable, "-m", module, *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
-def _finish(process: subprocess.Popen[str]) -> dict[str, Any]:
+def finish(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """Ends a process of ``nodes.traffic``; its figures. Raises BenchError without any."""
     process.send_signal(signal.SIGTERM)
     try:
         output, _ = process.communicate(timeout=20)
@@ -56,16 +58,17 @@ def _finish(process: subprocess.Popen[str]) -> dict[str, Any]:
 def measure(seconds: float, label: str = "") -> dict[str, Any]:
     """One run of both processes. Raises BenchError if nothing was received."""
     arguments = ["--ros-args", "-r", f"__ns:=/bench_ros_{os.getpid()}"]
-    sink = _start("sink", arguments)
-    source = _start("source", arguments)
+    traffic = "ros_vla_accel.nodes.traffic"
+    sink = start(traffic, "sink", *arguments)
+    source = start(traffic, "source", *arguments)
     try:
         waking_ms = []
         for _ in track(range(round((seconds + _SETTLE_S) * 100)), label, transient=True):
             before = time.monotonic()
             time.sleep(0.01)
             waking_ms.append((time.monotonic() - before - 0.01) * 1e3)
-        sent = _finish(source)
-        received = _finish(sink)
+        sent = finish(source)
+        received = finish(sink)
     finally:
         for process in (sink, source):
             process.kill()

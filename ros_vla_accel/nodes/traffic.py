@@ -1,4 +1,5 @@
-"""The two processes of ``bench ros``; run as ``python -m ros_vla_accel.nodes.traffic ROLE``."""
+"""What benchmarks say to nodes and hear of them; run as ``python -m ros_vla_accel.nodes.traffic
+ROLE``: ``source`` and ``sink`` for ``bench ros``, ``arm`` for ``bench trigger``."""
 
 # ruff: noqa: E402 (the middleware is chosen before rclpy is imported)
 
@@ -8,7 +9,9 @@ import array
 import json
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +27,14 @@ from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import String
+
+from ros_vla_accel.contracts import ActionChunk as Chunk
+from ros_vla_accel.control.robot_config import load_robot
+from ros_vla_accel.msg import ActionChunk, ExecutorState, PartitionDecision, PrecisionCommand
+from ros_vla_accel.nodes.base import CHUNK_QOS, STATE_QOS
+from ros_vla_accel.nodes.convert import chunk_to_msg
+from ros_vla_accel.resources import existing_path
 
 JOINTS = 7
 WARM_UP_S = 1.0
@@ -137,13 +148,80 @@ class Sink(Node):
         }
 
 
+class Arm(Node):
+    """The simulated Sawyer's joints, swinging and touched once a second, and a policy's chunks.
+
+    description: parameter, a URDF file to publish. Counts what edge_control says.
+    """
+
+    HORIZON, REPLAN_S, LOOP_S = 16, 0.4, 10.0
+
+    def __init__(self) -> None:
+        super().__init__("arm", start_parameter_services=False)
+        rate_hz = self.declare_parameter("joint_rate_hz", 500.0).value
+        description = self.declare_parameter("description", "").value
+        robot = load_robot(existing_path("metaworld_sawyer", "config/robots"))
+        self.names, self.columns = list(robot.joint_names), len(robot.actions)
+        self.motion = self._motion(rate_hz)
+        self.sent: Counter[str] = Counter()
+        self.heard: Counter[str] = Counter()
+        self.joints = self.create_publisher(JointState, "joint_states", qos_profile_sensor_data)
+        self.chunks = self.create_publisher(ActionChunk, "action_chunk", CHUNK_QOS)
+        if description:
+            latched = self.create_publisher(String, "robot_description", STATE_QOS)
+            latched.publish(String(data=Path(description).read_text()))
+        for kind, topic, qos in (
+            (ExecutorState, "executor_state", 10),
+            (PrecisionCommand, "precision", STATE_QOS),
+            (PartitionDecision, "partition_decision", STATE_QOS),
+        ):
+            self.create_subscription(kind, topic, lambda m, t=topic: self._on(t, m), qos)
+        self.create_timer(1 / rate_hz, self._send_joints, clock=_STEADY)
+        self.create_timer(self.REPLAN_S, self._send_chunk, clock=_STEADY)
+
+    def _motion(self, rate_hz: float) -> list[tuple[list[float], ...]]:
+        """Position (rad), velocity (rad/s) and effort (Nm) of each sample of a loop."""
+        rng = np.random.default_rng(0)
+        t = np.arange(round(self.LOOP_S * rate_hz))[:, None] / rate_hz
+        cycles = rng.integers(1, 6, len(self.names))  # whole ones, so that the loop closes
+        phase = 2 * np.pi * cycles * t / self.LOOP_S
+        velocity = np.pi / 2 * cycles / self.LOOP_S * np.cos(phase)
+        noise = rng.normal(0, 0.05, phase.shape)
+        effort = 5 * np.sin(phase) + (t % 1.0 < 0.02) * rng.uniform(0, 8, cycles.size) + noise
+        fields = (np.sin(phase) / 4, velocity, effort)
+        return list(zip(*(values.tolist() for values in fields), strict=True))
+
+    def _send_joints(self) -> None:
+        position, velocity, effort = self.motion[self.sent["joints"] % len(self.motion)]
+        message = JointState(name=self.names, position=position, velocity=velocity, effort=effort)
+        message.header.stamp = self.get_clock().now().to_msg()
+        self.joints.publish(message)
+        self.sent["joints"] += 1
+
+    def _send_chunk(self) -> None:
+        self.sent["chunks"] += 1
+        number, now_ns = self.sent["chunks"], int(self.get_clock().now().nanoseconds)
+        actions = np.full((self.HORIZON, self.columns), 0.05 * (-1) ** number, np.float32)
+        chunk = Chunk(actions, 0.05, now_ns, number, episode_id=1, source="edge")
+        self.chunks.publish(chunk_to_msg(chunk))
+
+    def _on(self, topic: str, message: Any) -> None:
+        self.heard[topic] += 1
+        if topic == "executor_state":
+            self.heard["playing"] += message.state == ExecutorState.PLAYING
+            self.heard["starved"] = int(message.starved_ticks)
+
+    def report(self) -> dict[str, Any]:
+        return {"sent": self.sent, "heard": self.heard}
+
+
 def main(argv: list[str]) -> int:
     """Runs one role until SIGTERM, then prints its figures as one line of JSON."""
     role, *arguments = argv
     rclpy.init(args=arguments)
     node: Any
-    if role == "source":
-        node = Source()
+    if role in ("source", "arm"):
+        node = Source() if role == "source" else Arm()
         executor = MultiThreadedExecutor(num_threads=1)
     else:
         node = Sink()

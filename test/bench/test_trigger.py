@@ -16,3 +16,8 @@ def test_bench_trigger_writes_its_figures_and_the_windows_are_exact(tmp_path: Pa
     assert summary["partition_us"] == summary["us_per_sample"]
     assert 0 < summary["quantization_us"] < 200
     assert 0 < summary["quantization_state_kb"] < 64
+    assert 0 < summary["trigger_overhead"] < 0.1
+    assert 0.01 < summary["edge_control_core_share"] < 1
+    run = result["config"]["edge_control"][0]
+    assert run["joint_states"] > 500
+    assert run["ticks"] > 20
