@@ -11,7 +11,6 @@ import importlib
 import logging
 import math
 import os
-import secrets
 import signal
 import socket
 import threading
@@ -41,13 +40,15 @@ class RayError(RuntimeError):
 
 @dataclass(frozen=True)
 class RayConfig:
-    """replicas: processes with the policy each, and batches in flight.
+    """name: of the front end, unique on the cluster and the same after its restart.
 
+    replicas: processes with the policy each, and batches in flight.
     address: of a running cluster, as ``ray.init`` takes it; None starts one on this machine,
         which ends with this process and listens on loopback.
     cpus, gpus: of each replica. Ray grants them; cpus also bounds its OMP threads.
     """
 
+    name: str
     replicas: int = 1
     address: str | None = None
     cpus: float = 1.0
@@ -101,7 +102,7 @@ class RayBackend(Backend):
     def __init__(self, policy: str, arguments: Mapping[str, Any], config: RayConfig):
         self.lanes = config.replicas
         self._config = config
-        self._name = f"ros_vla_accel-{socket.gethostname()}-{secrets.token_hex(4)}"
+        self._name = f"ros_vla_accel {config.name}"
         self._running = 0
         self._trouble = ""
         self._heard_s = time.monotonic()
@@ -110,15 +111,18 @@ class RayBackend(Backend):
         self._ray = _connect(config)
         serve = self._serve = self._ray.serve
         try:
-            self.spec = _describe(self._ray, policy, arguments, config)
             serve.start(proxy_location="Disabled")
+            if self._name in serve.status().applications:
+                logger.warning("ending the replicas of an earlier worker '%s'", config.name)
+                serve.delete(self._name)  # it was killed, and they hold what ours need
+            self.spec = _describe(self._ray, policy, arguments, config)
             deployment = serve.deployment(
                 Replica,
                 name=_DEPLOYMENT,
                 num_replicas=config.replicas,
                 max_ongoing_requests=1,
                 health_check_period_s=1.0,
-                health_check_timeout_s=10.0,
+                health_check_timeout_s=3.0,  # three times: replaced ten seconds after it froze
                 graceful_shutdown_timeout_s=2.0,
                 ray_actor_options={"num_cpus": config.cpus, "num_gpus": config.gpus},
                 logging_config={"enable_access_log": False, "log_level": "WARNING"},
@@ -186,6 +190,7 @@ class RayBackend(Backend):
         end_s = min(deadline_s, time.monotonic() + _LONGEST_S)
         identity = self.spec.identity
         while (left_s := end_s - time.monotonic()) > 0:
+            response = None
             try:
                 response = self._handle.infer.remote(identity, list(robots), list(requests))
                 answer = response.result(timeout_s=left_s)
@@ -194,7 +199,8 @@ class RayBackend(Backend):
                 self._look_now.set()
                 time.sleep(0.01)  # until Serve offers another
             except TimeoutError:
-                response.cancel()
+                if response is not None:
+                    response.cancel()
                 break
             except Exception as error:  # of Ray's: the policy's own come as answers
                 raise BackendError("unavailable", f"{type(error).__name__}: {error}") from error

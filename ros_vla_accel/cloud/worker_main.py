@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -65,7 +66,7 @@ def main(argv: list[str]) -> int:
             if metrics is not None:
                 metrics.watch(worker.stats)
             ready.set()
-            return _serve(worker, interrupted, arguments.drain)
+            return _serve(worker, backend, interrupted, arguments.drain)
         finally:
             if metrics is not None:
                 metrics.close()
@@ -93,7 +94,9 @@ def _backend(arguments: argparse.Namespace) -> Backend:
         policy = load_policy(arguments.policy, arguments.policy_args)
         _limit_threads(arguments.threads)
         return InProcess(policy)
+    name = f"{socket.gethostname()} {arguments.bind}"
     config = RayConfig(
+        name=name.replace("*", f"any of process {os.getpid()}"),
         replicas=arguments.replicas or 1,
         address=arguments.ray_address,
         cpus=arguments.threads or 1,
@@ -220,7 +223,7 @@ def _limit_threads(threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
-def _serve(worker: Worker, interrupted: threading.Event, drain_s: float) -> int:
+def _serve(worker: Worker, backend: Backend, interrupted: threading.Event, drain_s: float) -> int:
     worker.start()
     spec = worker.spec
     logger.info("ready on %s policy %s hash %s", worker.endpoint, spec.name, spec.identity)
@@ -236,6 +239,7 @@ def _serve(worker: Worker, interrupted: threading.Event, drain_s: float) -> int:
     if not ended:
         # The interpreter's own shutdown can crash while another thread is in native code.
         logger.warning("an inference is still running; leaving without it")
+        backend.close()
         logging.shutdown()
         os._exit(0)
     return 0

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -28,7 +29,7 @@ START_S = 60.0
 class Cluster:
     """A worker with two replicas, and what they leave in its folder."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, bind: str = "tcp://127.0.0.1:*", address: str | None = None):
         self.folder = folder
         self.announce(HASH)
         arguments = folder / "policy.yaml"
@@ -36,6 +37,8 @@ class Cluster:
         self.worker = WorkerProcess(
             *("--insecure", "--policy", "cloud_test_policy:replicated"),
             *("--backend", "ray", "--replicas", "2"),
+            *(() if address is None else ("--ray-address", address)),
+            bind=bind,
             args=str(arguments),
         )
         self.endpoint = self.worker.endpoint
@@ -182,6 +185,53 @@ def test_a_policy_that_cannot_be_loaded_is_told_as_without_ray() -> None:
     assert "[ERROR] [cloud]: policy 'cloud_test_policy:missing': " in errors
     assert "has no function 'missing'" in errors
     assert "Traceback" not in errors
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _listens(address: str) -> bool:
+    host, port = address.split(":")
+    with socket.socket() as probe:
+        return probe.connect_ex((host, int(port))) == 0
+
+
+@pytest.mark.slow
+def test_on_a_running_cluster_a_worker_takes_the_place_of_its_killed_predecessor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # listens on loopback
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    address, endpoint = f"127.0.0.1:{_free_port()}", f"tcp://127.0.0.1:{_free_port()}"
+    ray = str(Path(sys.executable).with_name("ray"))
+    options = ["--head", "--block", "--num-cpus=2", f"--port={address.partition(':')[2]}"]
+    with subprocess.Popen(
+        [ray, "start", *options, "--include-dashboard=false"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": path},
+        start_new_session=True,
+    ) as head:
+        try:
+            assert wait_until(lambda: _listens(address), START_S)
+            time.sleep(3.0)  # until its node is known, too
+            first = Cluster(tmp_path, bind=endpoint, address=address)
+            before = first.replicas()
+            first.worker.end()
+            assert first.replicas() == before, "they belong to the cluster"
+            second = Cluster(tmp_path, bind=endpoint, address=address)
+            assert not set(before) & set(second.replicas()), "two CPUs have room for two"
+            counts = second.counts()
+            assert counts["received"] == 0
+            assert wait_until(lambda: not second.replicas(), 20)
+        finally:
+            os.killpg(head.pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("option", ["--replicas=2", "--ray-address=auto", "--gpus=1"])
