@@ -173,7 +173,7 @@ def test_every_request_is_counted_once(cluster: Cluster) -> None:
     assert counts["received"] > ROBOTS * REQUESTS / 2
     assert counts["received"] == sum(counts[name] for name in outcomes)
     assert counts["waiting"] == counts["failed"] == 0
-    assert not cluster.replicas(), "what it started ends with it"
+    assert wait_until(lambda: not cluster.replicas(), 20), "what it started ends with it"
 
 
 def test_a_policy_that_cannot_be_loaded_is_told_as_without_ray() -> None:
