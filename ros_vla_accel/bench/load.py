@@ -7,7 +7,8 @@ The robots share one process: no robot's Python holds up the worker's.
 
 ``served_per_s`` counts answers in time. Every request must end in exactly one of: a chunk (in
 time or late) or a refusal (expired, superseded, busy). ``unfairness`` is the most served robot's
-share by the least served one's, over all cells with batching.
+share by the least served one's, over all cells with batching. In the end the whole path is
+measured in the running stack, see ``stack.py``.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from rich.table import Table
 from ros_vla_accel.bench.common import Result, percentile, spread
 from ros_vla_accel.bench.emulated_policy import STATES, loaded
 from ros_vla_accel.bench.processes import Server, ServerError, worker
+from ros_vla_accel.bench.stack import ROUTES, stamp_to_row
 from ros_vla_accel.cloud.codec import encode_features, request_header
 from ros_vla_accel.cloud.keys import KeyFolder
 from ros_vla_accel.cloud.messages import Refusal, ReplyHeader
@@ -227,6 +229,17 @@ def _result(rows: list[dict[str, Any]], seconds: float, repeats: int) -> Result:
     )
 
 
+def add_stack(result: Result, runs: int) -> None:
+    """Adds what the running stack takes. Raises ServerError."""
+    rows = stamp_to_row(runs, ("drawer-open", "button-press-topdown"))
+    result.rows += rows
+    for route in ROUTES:
+        for name in ("p50", "p99"):
+            values = [row[f"{name}_ms"] for row in rows if row["route"] == route]
+            result.summary[f"stamp_to_row_ms_{name}_{route}"] = spread(values)["median"]
+    result.summary["stack_real_time_factor"] = min(row["real_time_factor"] for row in rows)
+
+
 def show(result: Result) -> None:
     """Prints medians over the runs, one line per number of robots and batch."""
     table = Table(title="bench load")
@@ -235,8 +248,9 @@ def show(result: Result) -> None:
     for column in ("robots", "max_batch", *columns):
         title = column.removesuffix("_share").replace("_", " ")
         table.add_column(title, justify="right", min_width=6)
-    for count, most in dict.fromkeys((r["robots"], r["max_batch"]) for r in result.rows):
-        same = [r for r in result.rows if (r["robots"], r["max_batch"]) == (count, most)]
+    rows = [row for row in result.rows if "robots" in row]
+    for count, most in dict.fromkeys((r["robots"], r["max_batch"]) for r in rows):
+        same = [r for r in rows if (r["robots"], r["max_batch"]) == (count, most)]
         cells = (f"{np.median([row[column] for row in same]):.3g}" for column in columns)
         table.add_row(str(count), str(most), *cells)
     console = Console()
@@ -257,6 +271,7 @@ def main(argv: list[str]) -> int:
     repeats = options.repeats or (1 if options.quick else 3)
     try:
         result = run(seconds, repeats)
+        add_stack(result, repeats)
     except ServerError as error:
         print(f"ros-vla-accel bench load: {error}", file=sys.stderr)
         return 1

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+from types import SimpleNamespace
 
 import pytest
 
-from ros_vla_accel.bench import load, main, transport
+from ros_vla_accel.bench import load, main, stack, transport
 from ros_vla_accel.bench.peers import openpi_version
 
 
@@ -48,3 +49,33 @@ def test_load_answers_or_refuses_everyone() -> None:
         )
         assert ended == pytest.approx(row["asked"]), "one end for each request"
         assert row["other_share"] == 0
+
+
+def state(time_ms: int, request_id: int, stamp_ms: int, source: str, code: int = 1):
+    stamps = [SimpleNamespace(sec=0, nanosec=ms * 1_000_000) for ms in (time_ms, stamp_ms)]
+    header = SimpleNamespace(stamp=stamps[0])
+    return SimpleNamespace(
+        header=header, chunk_stamp=stamps[1], request_id=request_id, source=source, state=code
+    )
+
+
+def test_only_the_first_played_row_of_a_chunk_is_dated() -> None:
+    states = [
+        state(100, 1, 0, "edge", code=0),
+        state(150, 1, 0, "edge"),
+        state(200, 1, 0, "edge"),
+        state(250, 2, 170, "cloud"),
+        state(300, 2, 170, "cloud", code=2),
+        state(350, 3, 260, "edge"),
+    ]
+    assert stack.first_rows_ms(states, "edge") == [150.0, 90.0]
+    assert stack.first_rows_ms(states, "cloud") == [80.0]
+
+
+@pytest.mark.slow
+def test_the_running_stack_is_measured_on_both_routes() -> None:
+    rows = stack.stamp_to_row(1, ("drawer-open",))
+    assert [row["route"] for row in rows] == ["edge", "cloud"]
+    for row in rows:
+        assert row["chunks"] >= 3
+        assert 0 < row["p50_ms"] <= row["p99_ms"] < 2000
