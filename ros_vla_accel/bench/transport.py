@@ -4,8 +4,8 @@ Two RGB images and a state of 14 go out raw, (50, 14) float32 come back; client 
 processes of their own on this machine. ``ours`` is the whole path of a robot: encoding, client
 thread, worker with its queue and threads, decoding; ``curve`` is the same under CURVE. ``floor``
 is a bare pyzmq ROUTER and DEALER that look at nothing. ``openpi`` is openpi-client over
-WebSockets, where it is installed. All are asked in turn within each run, and ratios are of
-medians of one run.
+WebSockets, ``lerobot`` the transport of LeRobot's policy server over gRPC, where they are
+installed. All are asked in turn within each run, and ratios are of medians of one run.
 """
 
 from __future__ import annotations
@@ -26,7 +26,13 @@ from rich.table import Table
 
 from ros_vla_accel.bench.common import Result, percentile, spread
 from ros_vla_accel.bench.emulated_policy import STATES, noop
-from ros_vla_accel.bench.peers import FloorClient, OpenpiClient, openpi_version
+from ros_vla_accel.bench.peers import (
+    FloorClient,
+    LerobotClient,
+    OpenpiClient,
+    lerobot_version,
+    openpi_version,
+)
 from ros_vla_accel.bench.processes import Server, ServerError, worker
 from ros_vla_accel.cloud.client import CloudClient
 from ros_vla_accel.cloud.codec import encode_observation, request_header
@@ -110,6 +116,9 @@ def run(count: int, repeats: int) -> Result:
         }
         if openpi_version():
             clients["openpi"] = OpenpiClient(start(Server("ros_vla_accel.bench.peers", "openpi")))
+        if lerobot_version():
+            address = start(Server("ros_vla_accel.bench.peers", "lerobot"))
+            clients["lerobot"] = LerobotClient(address)
         for client in clients.values():
             stack.callback(client.close)
         rng = np.random.default_rng(0)
@@ -130,11 +139,12 @@ def _result(rows: list[dict[str, Any]], count: int, repeats: int) -> Result:
         p50 = {(r["run"], r["transport"]): r["p50_ms"] for r in rows if r["size"] == size}
         return [p50[k, above] / p50[k, below] for k in range(repeats) if (k, above) in p50]
 
+    peers = [ratios(peer, "ours", "480") for peer in ("openpi", "lerobot")]
     series = {
         "over_floor_224": ratios("ours", "floor", "224"),
         "over_floor_480": ratios("ours", "floor", "480"),
         "curve_over_plain_480": ratios("curve", "ours", "480"),
-        "best_peer_over_ours_480": ratios("openpi", "ours", "480"),
+        "best_peer_over_ours_480": [min(both) for both in zip(*filter(None, peers), strict=True)],
     }
     return Result(
         name="transport",
@@ -143,7 +153,7 @@ def _result(rows: list[dict[str, Any]], count: int, repeats: int) -> Result:
             "repeats": repeats,
             "targets": TARGETS,
             "openpi_client": openpi_version() or "absent: pip install openpi-client",
-            "lerobot": "absent: not measured",
+            "lerobot": lerobot_version() or "absent: pip install lerobot[async]",
             "spread": {name: spread(values) for name, values in series.items() if values},
         },
         rows=rows,

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from ros_vla_accel.bench import load, main, stack, transport
-from ros_vla_accel.bench.peers import openpi_version
+from ros_vla_accel.bench.peers import lerobot_version, openpi_version
 
 
 def test_transport_measures_every_way_in_each_run(tmp_path, capsys) -> None:
@@ -17,12 +17,13 @@ def test_transport_measures_every_way_in_each_run(tmp_path, capsys) -> None:
     assert main(["transport", "--questions", "5", "--repeats", "2", "--json", str(path)]) == 0
     result = json.loads(path.read_text())
     ways = {"floor", "ours", "curve"} | ({"openpi"} if openpi_version() else set())
+    ways |= {"lerobot"} if lerobot_version() else set()
     found = {(row["run"], row["transport"], row["size"]) for row in result["rows"]}
     assert found == {(k, way, size) for k in (0, 1) for way in ways for size in ("224", "480")}
     keys = ["over_floor_224", "over_floor_480", "curve_over_plain_480", "best_peer_over_ours_480"]
     assert list(result["summary"]) == keys
     assert all(result["summary"][key] > 0 for key in keys[:3])
-    assert (result["summary"][keys[3]] is None) == (not openpi_version())
+    assert (result["summary"][keys[3]] is None) == (ways == {"floor", "ours", "curve"})
     assert "openpi_client: " in capsys.readouterr().out
 
 
@@ -31,7 +32,13 @@ def test_ratios_are_of_medians_of_the_same_run() -> None:
         {"run": run, "transport": way, "size": size, "p50_ms": p50 * (1 + run)}
         for run in (0, 1)
         for size in ("224", "480")
-        for way, p50 in (("floor", 1.0), ("ours", 1.25), ("curve", 2.5), ("openpi", 5.0))
+        for way, p50 in (
+            ("floor", 1.0),
+            ("ours", 1.25),
+            ("curve", 2.5),
+            ("openpi", 5.0),
+            ("lerobot", 9.0),
+        )
     ]
     summary = transport._result(rows, 1, 2).summary
     assert list(summary.values()) == [1.25, 1.25, 2.0, 4.0]
