@@ -58,6 +58,9 @@ CLOUD_ARGUMENTS = {
     "bind": ("tcp://127.0.0.1:5555", "ZeroMQ endpoint to listen on"),
     "threads": ("1", "CPU threads of the policy"),
     "max_batch": ("8", "most requests in one inference"),
+    "backend": ("process", "process: the policy in the worker's own, or ray: replicas on Ray"),
+    "replicas": ("", "policies on Ray (1)"),
+    "ray_address": ("", "of a running Ray cluster, or auto (one of its own, on this machine)"),
     "metrics": ("", "[HOST:]PORT of Prometheus metrics"),
     "keys": (
         "",
@@ -194,10 +197,10 @@ def _cloud(given: dict[str, str]) -> list[Process]:
     command = ["cloud", "--policy", given["policy"], "--bind", given["bind"]]
     command += ["--threads", given["threads"]]
     command += ["--max-batch", given["max_batch"]]
-    if given["metrics"]:
-        command += ["--metrics", given["metrics"]]
-    if given["keys"]:
-        command += ["--keys", given["keys"]]
+    command += ["--backend", given["backend"]]
+    for name in ("replicas", "ray_address", "metrics", "keys"):
+        if given[name]:
+            command += [f"--{name.replace('_', '-')}", given[name]]
     if given["security"] not in ("curve", "insecure", "insecure-any"):
         raise ValueError(
             f"security is '{given['security']}'; expected curve, insecure or insecure-any"

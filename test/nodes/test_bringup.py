@@ -63,6 +63,8 @@ def test_yaml_arguments_are_paths_or_names_of_the_package_s_own(tmp_path, monkey
     named = {"robot": "ur5e_forward_position", "policy_args": "reference_w4ax"}
     line = " ".join(processes("edge", named)[0].ros_arguments())
     assert f"policy_args:={ROOT}/config/policies/reference_w4ax.yaml" in line
+    (ray,) = processes("cloud", {"backend": "ray", "replicas": "2", "ray_address": "auto"})
+    assert " ".join(ray.command).endswith("--backend ray --replicas 2 --ray-address auto")
     (cloud,) = processes("cloud", {"policy_args": "reference_w4ax"})
     assert cloud.command[-1] == f"{ROOT}/config/policies/reference_w4ax.yaml"
 
