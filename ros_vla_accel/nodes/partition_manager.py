@@ -163,8 +163,10 @@ class PartitionManager(AccelNode):
         if not self.active:
             return
         signals = self._signals = self._triggers.update(sample)
-        self._decider.note(signals)
-        if self._dispatcher.update(signals) and self._decider.preempt(self._client.health):
+        due = self._decider.note(signals)
+        if self._dispatcher.update(signals):
+            due |= self._decider.preempt(self.now_ns(), self._client.health)
+        if due:
             self._decide()
 
     def _decide(self) -> None:
@@ -182,6 +184,7 @@ class PartitionManager(AccelNode):
             cut=decision.cut,
             encoding=decision.encoding,
             preempt_seq=decision.preempt_seq,
+            reuse=decision.reuse,
             valid_until=to_stamp(decision.valid_until_ns),
             deadline_s=decision.deadline_s,
             importance=decision.importance,

@@ -271,6 +271,7 @@ class VlaPolicy(AccelNode):
                 encoding=msg.encoding,
                 deadline_s=float(msg.deadline_s),
                 reason=msg.reason,
+                reuse=bool(msg.reuse),
             )
         )
 

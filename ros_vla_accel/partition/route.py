@@ -8,9 +8,12 @@ from enum import IntEnum
 from ros_vla_accel.partition.link import LinkState
 from ros_vla_accel.partition.triggers import TriggerSignals
 
-MODES = ("edge", "cloud", "auto")
+MODES = ("edge", "cloud", "auto", "critical")
 CUTS = ("observation", "vision", "backbone")
 ENCODINGS = ("raw", "jpeg", "png")
+
+SILENT_S = 0.25
+"""Joint samples older than this say nothing about the motion of now."""
 
 
 class Route(IntEnum):
@@ -43,7 +46,8 @@ class Decision:
 
     cut, encoding: how a request leaves the edge. preempt_seq: a change means "replace the running
     chunk". valid_until_ns: robot-side clock; later it means edge. deadline_s: how long after the
-    observation a cloud answer is awaited.
+    observation a cloud answer is awaited. reuse: nothing is critical, so that the chunk in play
+    may be played to its end; otherwise, and past valid_until_ns, the policy's replan_rows hold.
     """
 
     route: Route
@@ -54,21 +58,25 @@ class Decision:
     deadline_s: float
     reason: str
     importance: float = 0.0
+    reuse: bool = False
 
 
 @dataclass(frozen=True)
 class RouteConfig:
-    """mode: "edge" and "cloud" always, "auto": the cloud while the link is healthy.
+    """mode: "edge" and "cloud" always, "auto": the cloud while the link is healthy, "critical":
+    the cloud at critical moments alone, if the link is healthy then, as in the paper.
 
     validity_s: how long a decision stands without a new one; renew it at least three times as
     often. deadline_s: longest wait for a cloud answer, counted from the observation. preempt:
-    whether critical motion replaces the running chunk where the route is the cloud.
+    whether critical motion replaces the running chunk where the route is the cloud. reuse:
+    whether a chunk is played to its end while nothing is critical (redundancy-aware reuse).
     """
 
     mode: str = "auto"
     validity_s: float = 0.5
     deadline_s: float = 0.3
     preempt: bool = True
+    reuse: bool = False
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -85,23 +93,33 @@ class RouteDecider:
         self.config = config
         self.preempt_seq = 0
         self._peak: TriggerSignals | None = None
+        self._newest: TriggerSignals | None = None
+        self._preempted_ns: int | None = None
+        self._reusing = False
 
-    def note(self, signals: TriggerSignals) -> None:
-        """Each joint sample's; the next decision tells the most important of them."""
+    def note(self, signals: TriggerSignals) -> bool:
+        """Each joint sample's; the next decision tells the most important of them.
+
+        True if a decision is due at once: the one that stands allows reuse, and this sample
+        shows a critical motion or none at all.
+        """
+        self._newest = signals
         peak = self._peak
         if peak is None or (peak.critical, peak.importance) < (
             signals.critical,
             signals.importance,
         ):
             self._peak = signals
+        return self._reusing and not signals.calm
 
-    def preempt(self, health: int = LinkState.HEALTHY) -> bool:
+    def preempt(self, now_ns: int, health: int = LinkState.HEALTHY) -> bool:
         """The dispatcher wants the running chunk replaced: True if so from the next decision on.
 
         Not at the edge, whose inference takes about as long as the rest of the chunk.
         """
-        if not self.config.preempt or self._route(LinkState(health)) is Route.EDGE:
+        if not self.config.preempt or self._cloud(LinkState(health)) is Route.EDGE:
             return False
+        self._preempted_ns = now_ns
         self.preempt_seq += 1
         return True
 
@@ -111,13 +129,14 @@ class RouteDecider:
         config = self.config
         link = LinkState(health)
         reason = f"route {config.mode}"
-        if config.mode == "auto":
+        if config.mode in ("auto", "critical"):
             reason = f"cloud {link.name.lower()}"
         peak, self._peak = self._peak, None
         if peak is not None and peak.critical:
             reason += f", critical {peak.reason}"
+        self._reusing = config.reuse and self._calm(now_ns, peak)
         return Decision(
-            route=self._route(link),
+            route=self._route(now_ns, link),
             valid_until_ns=now_ns + round(config.validity_s * 1e9),
             preempt_seq=self.preempt_seq,
             cut=form.cut,
@@ -125,9 +144,30 @@ class RouteDecider:
             deadline_s=config.deadline_s,
             reason=reason,
             importance=0.0 if peak is None else peak.importance,
+            reuse=self._reusing,
         )
 
-    def _route(self, link: LinkState) -> Route:
-        if self.config.mode == "auto":
+    def _calm(self, now_ns: int, peak: TriggerSignals | None) -> bool:
+        """Whether the triggers see the motion of now, and saw nothing critical lately."""
+        newest = self._newest
+        return (
+            newest is not None
+            and newest.calm
+            and abs(now_ns - newest.stamp_ns) <= SILENT_S * 1e9
+            and not (peak is not None and peak.critical)
+        )
+
+    def _route(self, now_ns: int, link: LinkState) -> Route:
+        if self.config.mode != "critical":
+            return self._cloud(link)
+        # As long as its answer is awaited; a clock that went back ends it.
+        since_ns = None if self._preempted_ns is None else now_ns - self._preempted_ns
+        if since_ns is None or not 0 <= since_ns <= self.config.deadline_s * 1e9:
+            return Route.EDGE
+        return self._cloud(link)
+
+    def _cloud(self, link: LinkState) -> Route:
+        """The route of a request that is meant for the cloud."""
+        if self.config.mode in ("auto", "critical"):
             return Route.CLOUD if link is LinkState.HEALTHY else Route.EDGE
         return Route.CLOUD if self.config.mode == "cloud" else Route.EDGE

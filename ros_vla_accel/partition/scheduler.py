@@ -15,6 +15,7 @@ from ros_vla_accel.partition.in_flight import CloudInFlight, CutTimes, EdgeInFli
 from ros_vla_accel.partition.in_play import Covered, ExecutorReport, InPlay
 from ros_vla_accel.partition.latency import LatencyWindow
 from ros_vla_accel.partition.orders import Order, SchedulerConfig, StartCloud, StartEdge, Stop
+from ros_vla_accel.partition.replan import replan_rows
 from ros_vla_accel.partition.route import Decision, Route
 from ros_vla_accel.partition.width_rise import WidthRise
 
@@ -44,6 +45,7 @@ class RequestScheduler:
         self.config = config
         self.counts: Counter[str] = Counter()
         self.edge_latency = LatencyWindow()
+        self.cloud_latency = LatencyWindow()
         self.instruction = ""
         self.episode_id = wall_ms()
         self._last_request_id = wall_ms() * 1000
@@ -138,6 +140,7 @@ class RequestScheduler:
             cloud = self._cloud
             if cloud is not None and chunk.request_id == cloud.request_id:
                 self._cloud = None
+                self.cloud_latency.add((now_ns - chunk.stamp_ns) * 1e-9)
                 self.counts["late" if now_ns > cloud.deadline_ns else "replies_cloud"] += 1
             else:
                 self.counts["late"] += 1
@@ -199,7 +202,7 @@ class RequestScheduler:
                 return None
             order = self._choose(now_ns, steady_ns, observation_ns, covered_ns, why)
             if order is not None and covered is not None:
-                due_ns = self._due_ns(covered)
+                due_ns = self._due_ns(now_ns, covered)
                 self.counts["width_rises"] += self._rise.serve(covered.request_id, due_ns)
             return order
 
@@ -333,21 +336,20 @@ class RequestScheduler:
             return "awaiting the cloud"
         if self._preempted():
             return "preempted"
-        rise = self._rise.asks(covered.request_id, self._due_ns(covered))
+        rise = self._rise.asks(covered.request_id, self._due_ns(now_ns, covered))
         if rise:
             return rise
         age_rows = (now_ns - covered.stamp_ns) / self._period_ns
-        replan = self._replan_rows()
+        replan = self._replan_rows(now_ns)
         return f"chunk in play is {age_rows:.1f} rows old" if age_rows >= replan else ""
 
-    def _replan_rows(self) -> int:
-        # An edge slower than the rows left after replan_rows has to start earlier.
-        edge_rows = math.ceil(self.edge_p95_s / self.config.period_s)
-        return max(1, min(self.config.replan_rows, self.config.horizon - 1 - edge_rows))
+    def _replan_rows(self, now_ns: int) -> int:
+        waits = self.edge_p95_s, self.cloud_latency.p95_s
+        return replan_rows(self.config, *waits, self._decision, now_ns)
 
-    def _due_ns(self, covered: Covered) -> int:
+    def _due_ns(self, now_ns: int, covered: Covered) -> int:
         """When the chunk after the one in play comes, if nothing hurries it."""
-        asked_ns = covered.stamp_ns + self._replan_rows() * self._period_ns
+        asked_ns = covered.stamp_ns + self._replan_rows(now_ns) * self._period_ns
         return asked_ns + round(self.edge_p95_s * 1e9)
 
     def _close_cloud(self, now_ns: int, covered_ns: int | None) -> None:

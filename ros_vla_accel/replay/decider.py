@@ -39,6 +39,7 @@ class PeriodDecision:
             "route": self.route.route.name.lower(),
             "route_reason": self.route.reason,
             "preempt_seq": self.route.preempt_seq,
+            "reuse": self.route.reuse,
         }
 
 
@@ -104,7 +105,9 @@ class Decider:
         """The sample's signals, whether to preempt now, and the control periods that it ends."""
         signals = self._triggers.update(sample)
         self._route.note(signals)
-        preempt = self._dispatcher.update(signals) and self._route.preempt(self.health)
+        preempt = self._dispatcher.update(signals) and self._route.preempt(
+            sample.stamp_ns, self.health
+        )
         return signals, preempt, self._periods(self._precision.on_sample(sample))
 
     def on_chunk(self, request_id: int, actions: ArrayLike, period_s: float) -> None:

@@ -14,6 +14,7 @@ import cv2
 import mujoco
 import numpy as np
 
+from ros_vla_accel.sim.distractors import Distractor, draw
 from ros_vla_accel.sim.experts import EXPERTS
 from ros_vla_accel.sim.scenes import TwoButtons, make_world
 
@@ -74,6 +75,7 @@ class SawyerEnv:
     An episode starts with ``reset(seed)``, which alone fixes the scene, whatever came before.
     The action is (4,): velocity x, y, z in m/s, clipped to ``MAX_SPEED_M_S`` per axis, and the
     gripper command, -1 (open) to 1 (closed). ``success`` stays true once the task was solved.
+    ``distractors`` are drawn into the images until the next reset.
 
     Effort is ``qfrc_constraint``, not the actuator force: the arm is dragged by a weld, so this
     is where contact shows.
@@ -147,6 +149,7 @@ class SawyerEnv:
         self.seed = seed
         self.success = False
         self.samples: list[JointSample] = []
+        self.distractors: list[Distractor] = []
         self._ticks = 0
         # Meta-World moves bodies in the model: without this the last scene would leak into this.
         self.model.body_pos[:] = self._initial_body_pos
@@ -275,6 +278,7 @@ class SawyerEnv:
         if self._renderer is None:
             self._renderer = self._make_renderer()
         self._renderer.update_scene(self.data, camera=camera)
+        draw(self._renderer.scene, self.distractors)
         image = self._renderer.render()
         if len(image) != self.image_size:
             size = (self.image_size, self.image_size)
