@@ -10,6 +10,7 @@ BENCHMARKS = {
     "load": "1 to 128 robots on one cloud worker, with and without batching",
     "memory": "a 7B decoder in INT4: peak memory, and time against BF16",
     "moeca": "caches of the action head: time against error, beside fewer steps and solvers",
+    "partition": "RAPID in closed loop against edge only, cloud only and uncertainty",
     "policy": "time and memory of one inference of the reference policy, and of a large one",
     "quantization": "success and time of dynamic and static precisions in closed loop, and at 7 B",
     "replay": "speed and memory of replay, size and time of its report",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -61,12 +61,18 @@ class Setting:
 
 
 @dataclass
-class Figures:
-    """What episodes of one strategy were like; lists of one entry per episode, chunk or row."""
+class Episode:
+    """What one episode was like.
 
-    seeds: list[int] = field(default_factory=list)
-    successes: list[bool] = field(default_factory=list)
-    steps: list[int] = field(default_factory=list)
+    latency_s: of every replan, from the wish for a chunk to the arrival of one from an observation
+    at least as new. age_s: of the observation behind each executed row. held_steps: control
+    periods without a row. fallbacks: answers of the edge in place of a cloud that was late.
+    edge_s: emulated compute on the edge. disagreements: of the chunks drawn for a replan.
+    """
+
+    seed: int
+    success: bool = False
+    steps: int = 0
     latency_s: list[float] = field(default_factory=list)
     age_s: list[float] = field(default_factory=list)
     held_steps: int = 0
@@ -74,15 +80,10 @@ class Figures:
     edge_inferences: int = 0
     cloud_calls: int = 0
     fallbacks: int = 0
-    bytes: int = 0
+    bytes_sent: int = 0
     preemptions: int = 0
     edge_s: float = 0.0
     disagreements: list[float] = field(default_factory=list)
-
-    def extend(self, other: Figures) -> None:
-        """Takes in further episodes."""
-        for name, value in vars(other).items():
-            setattr(self, name, getattr(self, name) + value)
 
 
 class Strategy(Protocol):
@@ -122,10 +123,9 @@ class World:
         light: ReferencePolicy,
         setting: Setting,
         seed: int,
-        figures: Figures,
     ) -> None:
         self.env, self.full, self.light, self.setting = env, full, light, setting
-        self.figures, self.seed = figures, seed
+        self.figures, self.seed = Episode(seed), seed
         spec = full.spec
         self.spec = spec
         self.period_ns = round(spec.period_s * 1e9)
@@ -195,7 +195,7 @@ class World:
         chunk, so that nothing is computed for an answer that nobody waits for."""
         figures, now_s = self.figures, self.now_ns * 1e-9
         figures.cloud_calls += 1
-        figures.bytes += len(encode_observation(seen, "jpeg")[1])
+        figures.bytes_sent += len(encode_observation(seen, "jpeg")[1])
         draw = next(self._draws)
         previous, executed = self.buffer.in_play, self.buffer.executed_rows
 
@@ -218,8 +218,8 @@ class World:
 
     # The episode
 
-    def run(self, strategy: Strategy) -> None:
-        """From a standing arm to success or the limit; adds to the figures."""
+    def run(self, strategy: Strategy) -> Episode:
+        """From a standing arm to success or the limit."""
         env, figures = self.env, self.figures
         env.reset(self.seed)
         if self.setting.distractors:
@@ -248,9 +248,8 @@ class World:
                 self._deliver(strategy)
             if env.check_success(gripper):
                 break
-        figures.seeds.append(self.seed)
-        figures.steps.append(step + 1)
-        figures.successes.append(env.success)
+        figures.steps, figures.success = step + 1, env.success
+        return figures
 
     def _tick(self, strategy: Strategy, velocity: np.ndarray, gripper: float) -> None:
         self.env.advance(velocity, gripper)
@@ -271,17 +270,3 @@ class World:
             self.now_ns = max(now_ns, at_ns)
             call()
         self.now_ns = now_ns
-
-
-def run_episodes(
-    env: SawyerEnv,
-    policies: tuple[ReferencePolicy, ReferencePolicy],
-    strategy: Strategy,
-    setting: Setting,
-    seeds: Sequence[int],
-) -> Figures:
-    """The same strategy in the scenes of ``seeds``. policies: full and light."""
-    figures = Figures()
-    for seed in seeds:
-        World(env, *policies, setting, seed, figures).run(strategy)
-    return figures

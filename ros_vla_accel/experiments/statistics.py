@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 
 def wilson_interval(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
     """95 % score interval of a proportion (Wilson, 1927); (0, 1) without trials.
@@ -44,6 +46,29 @@ def paired_difference(
     centre = (b - c) / pairs
     half = z * math.sqrt(b + c - (b - c) ** 2 / pairs) / pairs
     return (better - worse) / len(ours), centre - half, centre + half
+
+
+def ratio_of_means(
+    ours: Sequence[Sequence[float]], theirs: Sequence[Sequence[float]]
+) -> tuple[float, float, float]:
+    """Mean of theirs over mean of ours, and its 95 % interval; each entry is one episode's values.
+
+    Percentile bootstrap over episodes, in pairs, 2,000 times with a fixed seed. NaN without any.
+    Raises ValueError when the lengths differ.
+    """
+    if len(ours) != len(theirs):
+        raise ValueError(f"{len(ours)} and {len(theirs)} episodes are not pairs")
+    sums = np.array(
+        [(sum(a), len(a), sum(b), len(b)) for a, b in zip(ours, theirs, strict=True)], float
+    ).reshape(-1, 4)
+    picks = np.random.default_rng(0).integers(len(sums) or 1, size=(2000, len(sums)))
+
+    def ratio(total: np.ndarray) -> np.ndarray:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return (total[..., 2] / total[..., 3]) / (total[..., 0] / total[..., 1])
+
+    low, high = np.percentile(ratio(sums[picks].sum(1)), [2.5, 97.5])
+    return float(ratio(sums.sum(0))), float(low), float(high)
 
 
 def percentile(values: Sequence[float], share: float) -> float:

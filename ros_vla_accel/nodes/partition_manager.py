@@ -185,6 +185,7 @@ class PartitionManager(AccelNode):
             encoding=decision.encoding,
             preempt_seq=decision.preempt_seq,
             reuse=decision.reuse,
+            critical=decision.critical,
             valid_until=to_stamp(decision.valid_until_ns),
             deadline_s=decision.deadline_s,
             importance=decision.importance,

@@ -272,6 +272,7 @@ class VlaPolicy(AccelNode):
                 deadline_s=float(msg.deadline_s),
                 reason=msg.reason,
                 reuse=bool(msg.reuse),
+                critical=bool(msg.critical),
             )
         )
 

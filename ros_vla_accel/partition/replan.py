@@ -1,4 +1,14 @@
-"""After how many rows of the chunk in play the next one is asked for."""
+"""When the chunk in play is old enough to be replaced.
+
+Redundancy-aware reuse (RAPID, arXiv:2603.07949: four of five steps of a manipulation need no new
+chunk). A decision that allows reuse says that the triggers see the motion. Then
+
+- while nothing is critical, a chunk is played to its end (up to what its successor takes);
+- while something is, the policy's ``replan_rows`` hold and a preemption replaces the chunk at
+  once, unless a chunk was asked for within the last ``fresh_s``: that one is as good as new.
+
+Without reuse, or with a decision past its time, ``replan_rows`` and every preemption hold.
+"""
 
 from __future__ import annotations
 
@@ -8,27 +18,39 @@ from ros_vla_accel.partition.orders import SchedulerConfig
 from ros_vla_accel.partition.route import Decision, Route
 
 
-def replan_rows(
+def reuses(decision: Decision | None, now_ns: int) -> bool:
+    """Whether the decision allows reuse now."""
+    return decision is not None and decision.reuse and now_ns <= decision.valid_until_ns
+
+
+def replan_age_s(
     config: SchedulerConfig,
     edge_p95_s: float,
     cloud_p95_s: float,
     decision: Decision | None,
     now_ns: int,
-) -> int:
-    """Age in rows at which the chunk in play is to be replaced.
+) -> float:
+    """Age of its observation at which the chunk in play is to be replaced, s.
 
-    ``replan_rows`` of the policy, or earlier with an edge that is slower than the rows left then.
-    While a valid decision allows reuse, as late as the edge can still replace the chunk one row
-    before it ends; and where the cloud is asked first, so much earlier that its answer (p95, NaN
+    ``replan_rows``, or earlier with an edge that is slower than the rows left then. While nothing
+    is critical and reuse is allowed, as late as the edge can still replace the chunk one row
+    before it ends; where the cloud is asked first, so much earlier that its answer (p95, NaN
     while unknown) is there before the edge has to start.
     """
-    latest = config.horizon - 1 - math.ceil(edge_p95_s / config.period_s)
-    ordinary = max(1, min(config.replan_rows, latest))
-    if decision is None or not decision.reuse or now_ns > decision.valid_until_ns:
-        return ordinary
+    period_s = config.period_s
+    edge_rows = math.ceil(edge_p95_s / period_s)
+    ordinary_s = period_s * max(1, min(config.replan_rows, config.horizon - 1 - edge_rows))
+    if decision is None or not reuses(decision, now_ns) or decision.critical:
+        return ordinary_s
+    latest_s = period_s * (config.horizon - 1) - edge_p95_s
     if decision.route is Route.CLOUD:
         wait_s = max(0.0, decision.deadline_s - edge_p95_s)
-        if not math.isnan(cloud_p95_s):
-            wait_s = min(wait_s, cloud_p95_s)
-        latest -= math.ceil(wait_s / config.period_s)
-    return max(ordinary, latest)
+        latest_s -= wait_s if math.isnan(cloud_p95_s) else min(wait_s, cloud_p95_s)
+    return max(ordinary_s, latest_s)
+
+
+def spares(
+    config: SchedulerConfig, decision: Decision | None, asked_ns: int, now_ns: int
+) -> bool:
+    """Whether a preemption now is not worth it. asked_ns: newest observation asked about."""
+    return reuses(decision, now_ns) and 0 <= now_ns - asked_ns < config.fresh_s * 1e9

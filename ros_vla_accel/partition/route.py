@@ -46,8 +46,9 @@ class Decision:
 
     cut, encoding: how a request leaves the edge. preempt_seq: a change means "replace the running
     chunk". valid_until_ns: robot-side clock; later it means edge. deadline_s: how long after the
-    observation a cloud answer is awaited. reuse: nothing is critical, so that the chunk in play
-    may be played to its end; otherwise, and past valid_until_ns, the policy's replan_rows hold.
+    observation a cloud answer is awaited. reuse: the chunk in play may be reused for as long as it
+    is as good as a new one, see ``partition.replan``; not past valid_until_ns. critical: some joint
+    sample since the decision before was.
     """
 
     route: Route
@@ -59,6 +60,7 @@ class Decision:
     reason: str
     importance: float = 0.0
     reuse: bool = False
+    critical: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ class RouteConfig:
     validity_s: how long a decision stands without a new one; renew it at least three times as
     often. deadline_s: longest wait for a cloud answer, counted from the observation. preempt:
     whether critical motion replaces the running chunk where the route is the cloud. reuse:
-    whether a chunk is played to its end while nothing is critical (redundancy-aware reuse).
+    whether a chunk is played to its end while nothing is critical (redundancy-aware reuse), given
+    that the triggers see the motion.
     """
 
     mode: str = "auto"
@@ -95,13 +98,13 @@ class RouteDecider:
         self._peak: TriggerSignals | None = None
         self._newest: TriggerSignals | None = None
         self._preempted_ns: int | None = None
-        self._reusing = False
+        self._calm = False
 
     def note(self, signals: TriggerSignals) -> bool:
         """Each joint sample's; the next decision tells the most important of them.
 
-        True if a decision is due at once: the one that stands allows reuse, and this sample
-        shows a critical motion or none at all.
+        True if a decision is due at once: the one that stands lets the chunk in play go on to
+        its end, and this sample is critical, or the triggers do not see any more.
         """
         self._newest = signals
         peak = self._peak
@@ -110,7 +113,7 @@ class RouteDecider:
             signals.importance,
         ):
             self._peak = signals
-        return self._reusing and not signals.calm
+        return self._calm and (signals.critical or not signals.sees)
 
     def preempt(self, now_ns: int, health: int = LinkState.HEALTHY) -> bool:
         """The dispatcher wants the running chunk replaced: True if so from the next decision on.
@@ -134,7 +137,9 @@ class RouteDecider:
         peak, self._peak = self._peak, None
         if peak is not None and peak.critical:
             reason += f", critical {peak.reason}"
-        self._reusing = config.reuse and self._calm(now_ns, peak)
+        critical = peak is not None and peak.critical
+        reuse = config.reuse and self._sees(now_ns)
+        self._calm = reuse and not critical
         return Decision(
             route=self._route(now_ns, link),
             valid_until_ns=now_ns + round(config.validity_s * 1e9),
@@ -144,18 +149,16 @@ class RouteDecider:
             deadline_s=config.deadline_s,
             reason=reason,
             importance=0.0 if peak is None else peak.importance,
-            reuse=self._reusing,
+            reuse=reuse,
+            critical=critical,
         )
 
-    def _calm(self, now_ns: int, peak: TriggerSignals | None) -> bool:
-        """Whether the triggers see the motion of now, and saw nothing critical lately."""
+    def _sees(self, now_ns: int) -> bool:
+        """Whether the triggers know the motion of now."""
         newest = self._newest
-        return (
-            newest is not None
-            and newest.calm
-            and abs(now_ns - newest.stamp_ns) <= SILENT_S * 1e9
-            and not (peak is not None and peak.critical)
-        )
+        if newest is None or not newest.sees:
+            return False
+        return abs(now_ns - newest.stamp_ns) <= SILENT_S * 1e9
 
     def _route(self, now_ns: int, link: LinkState) -> Route:
         if self.config.mode != "critical":

@@ -15,7 +15,7 @@ from ros_vla_accel.partition.in_flight import CloudInFlight, CutTimes, EdgeInFli
 from ros_vla_accel.partition.in_play import Covered, ExecutorReport, InPlay
 from ros_vla_accel.partition.latency import LatencyWindow
 from ros_vla_accel.partition.orders import Order, SchedulerConfig, StartCloud, StartEdge, Stop
-from ros_vla_accel.partition.replan import replan_rows
+from ros_vla_accel.partition.replan import replan_age_s, spares
 from ros_vla_accel.partition.route import Decision, Route
 from ros_vla_accel.partition.width_rise import WidthRise
 
@@ -190,6 +190,7 @@ class RequestScheduler:
                 return self._poll_stop(steady_ns)
             covered = self._play.covered(now_ns, steady_ns, self.episode_id)
             covered_ns = covered.stamp_ns if covered else None
+            self._spare(now_ns, covered_ns)
             self._close_cloud(now_ns, covered_ns)
             if observation_ns is None:
                 return None
@@ -339,18 +340,19 @@ class RequestScheduler:
         rise = self._rise.asks(covered.request_id, self._due_ns(now_ns, covered))
         if rise:
             return rise
-        age_rows = (now_ns - covered.stamp_ns) / self._period_ns
-        replan = self._replan_rows(now_ns)
-        return f"chunk in play is {age_rows:.1f} rows old" if age_rows >= replan else ""
+        age_s = (now_ns - covered.stamp_ns) * 1e-9
+        if age_s < self._replan_age_s(now_ns):
+            return ""
+        return f"chunk in play is {age_s / self.config.period_s:.1f} rows old"
 
-    def _replan_rows(self, now_ns: int) -> int:
+    def _replan_age_s(self, now_ns: int) -> float:
         waits = self.edge_p95_s, self.cloud_latency.p95_s
-        return replan_rows(self.config, *waits, self._decision, now_ns)
+        return replan_age_s(self.config, *waits, self._decision, now_ns)
 
     def _due_ns(self, now_ns: int, covered: Covered) -> int:
         """When the chunk after the one in play comes, if nothing hurries it."""
-        asked_ns = covered.stamp_ns + self._replan_rows(now_ns) * self._period_ns
-        return asked_ns + round(self.edge_p95_s * 1e9)
+        wait_s = self._replan_age_s(now_ns) + self.edge_p95_s
+        return covered.stamp_ns + round(wait_s * 1e9)
 
     def _close_cloud(self, now_ns: int, covered_ns: int | None) -> None:
         cloud = self._cloud
@@ -361,6 +363,14 @@ class RequestScheduler:
         elif now_ns > cloud.deadline_ns and cloud.fell_back:
             self._cloud = None
             self.counts["expired"] += 1
+
+    def _spare(self, now_ns: int, covered_ns: int | None) -> None:
+        """With reuse, a chunk that was asked for just now outlives a preemption."""
+        asked = [x.stamp_ns for x in (self._edge, self._cloud) if x is not None]
+        newest_ns = max([*asked, covered_ns or 0])
+        if self._preempted() and spares(self.config, self._decision, newest_ns, now_ns):
+            self.counts["preemptions_spared"] += 1
+            self._mark_preemption()
 
     def _preempted(self) -> bool:
         return self._decision is not None and self._decision.preempt_seq != self._preempt_handled

@@ -69,7 +69,7 @@ class TriggerSignals(NamedTuple):
     rate of change, Nm/s, averaged over a short window; NaN while unknown. acceleration_anomaly,
     torque_anomaly: A_t, T_t, deviations above the mean, 0 at a cold start. velocity_weight: w_t,
     0..1. importance: I_t = w*A + (1-w)*T. critical: a threshold was passed. reason: which one,
-    or what is missing. calm: nothing is critical, and both channels are warm and would tell.
+    or what is missing. sees: both channels are warm, so that a critical moment would not be missed.
     """
 
     stamp_ns: int
@@ -81,7 +81,7 @@ class TriggerSignals(NamedTuple):
     importance: float
     critical: bool
     reason: str
-    calm: bool = False
+    sees: bool = False
 
 
 class _Channel:
@@ -228,7 +228,7 @@ class Triggers:
             a_part + t_part,
             critical,
             reason,
-            not critical and not problem and acceleration.ready and torque.ready,
+            not problem and acceleration.ready and torque.ready,
         )
 
     def _reject(self, stamp_ns: int, key: str, reason: str) -> TriggerSignals:

@@ -40,6 +40,7 @@ class PeriodDecision:
             "route_reason": self.route.reason,
             "preempt_seq": self.route.preempt_seq,
             "reuse": self.route.reuse,
+            "critical": self.route.critical,
         }
 
 
