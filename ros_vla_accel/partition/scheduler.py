@@ -273,8 +273,8 @@ class RequestScheduler:
         deadline_ns = stamp_ns + round(decision.deadline_s * 1e9)
         needed_ns = deadline_ns
         if covered_ns is not None:
-            end_ns = covered_ns + self.config.horizon * self._period_ns
-            needed_ns = min(deadline_ns, end_ns) if end_ns > now_ns else deadline_ns
+            # Past already for an arm that holds: it does not wait for a second silent cloud.
+            needed_ns = min(deadline_ns, covered_ns + self.config.horizon * self._period_ns)
         own_ns = needed_ns - round(self.edge_p95_s * 1e9)
         replaced = self._cloud
         # Preemptions in quick succession must not push the fallback away for ever.
@@ -340,19 +340,17 @@ class RequestScheduler:
         rise = self._rise.asks(covered.request_id, self._due_ns(now_ns, covered))
         if rise:
             return rise
-        age_s = (now_ns - covered.stamp_ns) * 1e-9
-        if age_s < self._replan_age_s(now_ns):
-            return ""
-        return f"chunk in play is {age_s / self.config.period_s:.1f} rows old"
+        age_ns = now_ns - covered.stamp_ns
+        due = age_ns >= self._replan_age_ns(now_ns)
+        return f"chunk in play is {age_ns / self._period_ns:.1f} rows old" if due else ""
 
-    def _replan_age_s(self, now_ns: int) -> float:
+    def _replan_age_ns(self, now_ns: int) -> int:
         waits = self.edge_p95_s, self.cloud_latency.p95_s
-        return replan_age_s(self.config, *waits, self._decision, now_ns)
+        return round(1e9 * replan_age_s(self.config, *waits, self._decision, now_ns))
 
     def _due_ns(self, now_ns: int, covered: Covered) -> int:
         """When the chunk after the one in play comes, if nothing hurries it."""
-        wait_s = self._replan_age_s(now_ns) + self.edge_p95_s
-        return covered.stamp_ns + round(wait_s * 1e9)
+        return covered.stamp_ns + self._replan_age_ns(now_ns) + round(self.edge_p95_s * 1e9)
 
     def _close_cloud(self, now_ns: int, covered_ns: int | None) -> None:
         cloud = self._cloud
@@ -366,9 +364,8 @@ class RequestScheduler:
 
     def _spare(self, now_ns: int, covered_ns: int | None) -> None:
         """With reuse, a chunk that was asked for just now outlives a preemption."""
-        asked = [x.stamp_ns for x in (self._edge, self._cloud) if x is not None]
-        newest_ns = max([*asked, covered_ns or 0])
-        if self._preempted() and spares(self.config, self._decision, newest_ns, now_ns):
+        asked = [covered_ns or 0, *(x.stamp_ns for x in (self._edge, self._cloud) if x)]
+        if self._preempted() and spares(self.config, self._decision, max(asked), now_ns):
             self.counts["preemptions_spared"] += 1
             self._mark_preemption()
 

@@ -32,7 +32,7 @@ def test_decision_expires_and_carries_how_to_send() -> None:
 def test_preempt_raises_the_sequence_of_later_decisions() -> None:
     decider = RouteDecider(RouteConfig())
     before = decider.decide(0, LinkState.DOWN).preempt_seq
-    decider.preempt()
+    decider.preempt(0)
     assert decider.decide(0, LinkState.DOWN).preempt_seq == before + 1
     assert decider.decide(1, LinkState.DOWN).preempt_seq == before + 1
 
@@ -51,7 +51,7 @@ def test_preemption_is_granted_only_where_the_cloud_is_asked(
     settings: dict[str, Any], health: LinkState, granted: bool
 ) -> None:
     decider = RouteDecider(RouteConfig(**settings))
-    assert decider.preempt(health) is granted
+    assert decider.preempt(0, health) is granted
     assert decider.preempt_seq == int(granted)
 
 

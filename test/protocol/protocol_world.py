@@ -22,6 +22,7 @@ from ros_vla_accel.partition.link import LinkState
 from ros_vla_accel.partition.orders import SchedulerConfig, StartCloud, StartEdge, Stop
 from ros_vla_accel.partition.route import Decision, Route, RouteConfig, RouteDecider
 from ros_vla_accel.partition.scheduler import RequestScheduler
+from ros_vla_accel.partition.triggers import TriggerSignals
 
 MS = 1_000_000
 STEP = 10 * MS
@@ -32,6 +33,8 @@ HOLD_TICKS = 4
 SETTLE = 1000 * MS  # Longest wait for motion once the policy and the executor can do their work.
 WIDTHS = (4, 8, 16)  # of the edge policy and of the worker
 RISE = 100 * MS  # Longest wait for a chunk of more bits, where nothing else is in flight.
+OLD = 100 * MS  # Longest wait for the successor of a chunk that is replan_rows old, without reuse.
+MOTIONS = ("calm", "critical", "cold")
 LINKS = ("fine", "lost", "late", "twice", "reordered", "garbage")
 LIMITS = ActionLimits(("x", "grip"), (0.2, 1.0), (MAX_STEP, 2.0), ("zero", "keep"))
 
@@ -49,6 +52,7 @@ class World:
         self.health = LinkState.HEALTHY
         self.edge_ms = 120
         self.width = 16
+        self.motion = "calm"
         self.edge_fails = False
         self.instruction = ""
         self.blind = False
@@ -58,6 +62,7 @@ class World:
         self.idle_since: int | None = None
         self.worker_alive = True
         self.latched: Decision | None = None
+        self.forgotten = False
         self.policy: RequestScheduler | None = None
         self.executor: Executor | None = None
         self.manager: RouteDecider | None = None
@@ -99,9 +104,12 @@ class World:
         self.shown = 0
         self.risen: set[int] = set()
         self.rise_since: int | None = None
+        self.old_since: int | None = None
+        self.asked_ns: int | None = None
         self.policy.on_width(self.width)
         if self.latched is not None:
             self.policy.on_decision(self.latched)
+            self.forgotten = False
         self.policy.on_instruction(self.instruction)
         self.restart_idle()
         self.disturb()
@@ -118,8 +126,28 @@ class World:
         self.restart_idle()
         self.disturb()
 
-    def start_manager(self, deadline_s: float = 0.3) -> None:
-        self.manager = RouteDecider(RouteConfig(mode="auto", deadline_s=deadline_s))
+    def start_manager(
+        self, deadline_s: float = 0.3, mode: str = "auto", reuse: bool = False
+    ) -> None:
+        self.manager = RouteDecider(RouteConfig(mode, deadline_s=deadline_s, reuse=reuse))
+
+    def decide(self) -> None:
+        assert self.manager is not None
+        self.latched = self.manager.decide(self.now, self.health)
+        if self.policy is not None:
+            self.policy.on_decision(self.latched)
+            self.forgotten = False
+
+    def sample(self, manager: RouteDecider) -> None:
+        """A joint sample, as the triggers judge it."""
+        critical, sees = self.motion == "critical", self.motion != "cold"
+        levels = (0.0, 0.0, 0.0, 0.0, 0.0, float(critical))
+        if manager.note(TriggerSignals(self.now, *levels, critical, self.motion, sees)):
+            self.decide()
+
+    def preempt(self) -> None:
+        if self.manager is not None and self.manager.preempt(self.now, self.health):
+            self.decide()
 
     def restart_idle(self) -> None:
         self.idle_since = None if self.instruction else self.steady
@@ -181,6 +209,7 @@ class World:
         if not isinstance(order, Stop):
             assert order.stamp_ns == self.observation(), "an observation that nobody made"
             self.check_rise(order)
+            self.check_reuse(order)
         if isinstance(order, Stop):
             rows = np.zeros((0, 2), np.float32)
             stop = ActionChunk(rows, 0.05, self.now, order.request_id, order.episode_id, "stop")
@@ -244,10 +273,10 @@ class World:
             heapq.heappop(self.queue)[2]()
         if not self.joints_silent:
             self.joints_ns = self.now
+            if self.manager is not None:
+                self.sample(self.manager)
         if self.manager is not None and self.steady % (100 * MS) == 0:
-            self.latched = self.manager.decide(self.now, self.health)
-            if self.policy is not None:
-                self.policy.on_decision(self.latched)
+            self.decide()
         if self.executor is not None and self.steady % PERIOD == 0:
             self.tick(self.executor)
         if self.policy is not None:
@@ -269,6 +298,7 @@ class World:
             late_ms = (self.now - self.owed_ns) / MS
             assert late_ms <= 2 * STEP / MS, f"the edge started {late_ms} ms too late"
         self.watch_rise(able)
+        self.watch_age(able)
 
     def settled(self) -> bool:
         """Policy, executor and sensors have worked undisturbed; the cloud may do what it likes."""
@@ -306,6 +336,45 @@ class World:
             assert chunk.request_id not in self.risen, "asked twice over one chunk"
         if rises:
             self.risen.add(chunk.request_id)
+
+    def reuses(self) -> bool:
+        """Whether the decision that the policy knows allows reuse now."""
+        latched = self.latched
+        known = latched is not None and not self.forgotten
+        return known and latched.reuse and self.now <= latched.valid_until_ns
+
+    def check_reuse(self, order: StartEdge | StartCloud) -> None:
+        """A chunk that is as good as new is not replaced; one that nothing speaks for is."""
+        chunk = self.newest
+        if self.reuses() and self.settled():
+            assert self.latched is not None
+            if order.reason == "preempted" and self.asked_ns is not None:
+                assert self.now - self.asked_ns >= 300 * MS, "preempted what was just asked for"
+            old = order.reason.startswith("chunk in play is")
+            calm = not self.latched.critical and self.latched.route is Route.EDGE
+            if old and calm and chunk and self.policy:
+                left = HORIZON * PERIOD - (self.now - chunk.stamp_ns)
+                needed = round(self.policy.edge_p95_s * 1e9) + PERIOD
+                assert left <= needed, "not played to its end"
+        self.asked_ns = order.stamp_ns
+
+    def watch_age(self, able: bool) -> None:
+        """Without reuse, a chunk that is replan_rows old is replaced at once."""
+        last, chunk = self.last, self.newest
+        waiting = (
+            able
+            and self.asked is None
+            and not (self.reuses() and self.latched is not None and not self.latched.critical)
+            and last is not None
+            and chunk is not None
+            and last.request_id == chunk.request_id
+            and self.now - chunk.stamp_ns >= 8 * PERIOD
+        )
+        if not waiting:
+            self.old_since = None
+            return
+        self.old_since = self.steady if self.old_since is None else self.old_since
+        assert self.steady - self.old_since <= OLD, "an old chunk in play and nobody was asked"
 
     def watch_rise(self, able: bool) -> None:
         """A chunk in play that has too few bits is replaced at once, where anybody is free."""

@@ -12,13 +12,14 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
-from protocol_world import LINKS, MS, World
+from protocol_world import LINKS, MOTIONS, MS, World
 
 from ros_vla_accel.contracts import ACTIVATION_BITS
 from ros_vla_accel.partition.link import LinkState
 from ros_vla_accel.partition.orders import StartEdge
 
 DEADLINES = (0.2, 0.3, 0.7)
+MODES = ("auto", "critical")
 
 
 class Protocol(RuleBasedStateMachine):
@@ -28,12 +29,16 @@ class Protocol(RuleBasedStateMachine):
         link=st.sampled_from(LINKS),
         edge_ms=st.sampled_from((30, 120, 240)),
         deadline_s=st.sampled_from(DEADLINES),
+        mode=st.sampled_from(MODES),
+        reuse=st.booleans(),
     )
-    def begin(self, link: str, edge_ms: int, deadline_s: float) -> None:
+    def begin(
+        self, link: str, edge_ms: int, deadline_s: float, mode: str, reuse: bool
+    ) -> None:
         self.world = World()
         self.world.link = link
         self.world.edge_ms = edge_ms
-        self.world.start_manager(deadline_s)
+        self.world.start_manager(deadline_s, mode, reuse)
         self.world.instruct("open the drawer")
 
     @invariant()
@@ -71,8 +76,26 @@ class Protocol(RuleBasedStateMachine):
 
     @rule()
     def preemption(self) -> None:
-        if self.world.manager is not None:
-            self.world.manager.preempt()
+        self.world.preempt()
+
+    @rule(motion=st.sampled_from(MOTIONS))
+    def motion_changes(self, motion: str) -> None:
+        self.world.motion = motion
+
+    @rule(
+        times=st.integers(2, 12),
+        calm=st.integers(1, 80),
+        critical=st.integers(1, 30),
+        link=st.sampled_from(LINKS),
+    )
+    def motion_alternates(self, times: int, calm: int, critical: int, link: str) -> None:
+        self.world.link = link
+        for _ in range(times):
+            self.motion_changes("calm")
+            self.a_moment_passes(calm)
+            self.motion_changes("critical")
+            self.preemption()
+            self.a_moment_passes(critical)
 
     @rule(times=st.integers(3, 40), every=st.integers(2, 14), link=st.sampled_from(LINKS))
     def preemption_storm(self, times: int, every: int, link: str) -> None:
@@ -173,9 +196,19 @@ class Protocol(RuleBasedStateMachine):
     def manager_dies(self) -> None:
         self.world.manager = None
 
-    @rule(deadline_s=st.sampled_from(DEADLINES))
-    def manager_starts(self, deadline_s: float) -> None:
-        self.world.start_manager(deadline_s)
+    @rule(steps=st.integers(60, 200))
+    def manager_dies_while_chunks_are_reused(self, steps: int) -> None:
+        self.motion_changes("calm")
+        self.manager_starts(0.3, "critical", True)
+        self.a_moment_passes(steps)
+        self.manager_dies()
+        self.a_moment_passes(steps)
+
+    @rule(
+        deadline_s=st.sampled_from(DEADLINES), mode=st.sampled_from(MODES), reuse=st.booleans()
+    )
+    def manager_starts(self, deadline_s: float, mode: str, reuse: bool) -> None:
+        self.world.start_manager(deadline_s, mode, reuse)
 
     @rule(alive=st.booleans())
     def worker_changes(self, alive: bool) -> None:
@@ -199,6 +232,7 @@ class Protocol(RuleBasedStateMachine):
         world.played = (0, 0)
         world.faulted_ns = 0
         world.asked = world.owed_ns = world.newest = None
+        world.forgotten = True
         world.disturb()
 
 
