@@ -42,6 +42,7 @@ bench: setup
 	$(BIN)/ros-vla-accel bench quantization --json runs/bench_quantization.json
 	$(BIN)/ros-vla-accel bench replay --json runs/bench_replay.json
 	$(BIN)/ros-vla-accel bench transport --json runs/bench_transport.json
+	$(BIN)/ros-vla-accel bench partition --json runs/bench_partition.json
 	$(BIN)/ros-vla-accel bench load --json runs/bench_load.json
 
 clean:

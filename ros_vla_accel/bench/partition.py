@@ -67,6 +67,8 @@ CONDITIONS = {
     "distractors": Setting(distractors=True),
 }
 ROUND_TRIPS_MS = (20, 80)
+QUICK = ("clean", "noise")
+"""Conditions of the quick form."""
 SENSOR_HZ = 500
 
 
@@ -123,15 +125,12 @@ def _policies() -> tuple[ReferencePolicy, ReferencePolicy]:
     return reference(threads=1, source="cloud"), light
 
 
-@lru_cache(maxsize=2)
-def _env(task: str) -> SawyerEnv:
-    return SawyerEnv(task)
-
-
 def _run(rules: Rules, name: str, task: str, setting: Setting, seeds: range) -> list[Episode]:
     """Episodes of one strategy; in a worker."""
-    strategy = rules.make(name)
-    return [World(_env(task), *_policies(), setting, seed).run(strategy) for seed in seeds]
+    env, strategy = SawyerEnv(task), rules.make(name)
+    found = [World(env, *_policies(), setting, seed).run(strategy) for seed in seeds]
+    env.close()
+    return found
 
 
 Job = tuple[Rules, str, str, Setting, range]
@@ -318,7 +317,7 @@ def main(argv: list[str]) -> int:
         if (getattr(options, name) or 1) < 1:
             parser.error(f"--{name} must be at least 1")
     default = ["drawer-open", "pick-place"] if options.quick else list(TASKS)
-    conditions = ("clean", "noise") if options.quick else tuple(CONDITIONS)
+    conditions = QUICK if options.quick else tuple(CONDITIONS)
     result = run(
         options.calibration,
         [full_task_name(task) for task in options.tasks or default],

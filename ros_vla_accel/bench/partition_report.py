@@ -113,9 +113,7 @@ def plot(result: Result, path: str) -> None:
     figure, axes = plt.subplots(1, len(trips), figsize=(5 * len(trips), 3.4), sharey=True)
     for axis, trip in zip(np.atleast_1d(axes), trips, strict=True):
         for name in dict.fromkeys(row["strategy"] for row in result.rows):
-            rows = [
-                r for r in result.rows if (r["round_trip_ms"], r["strategy"]) == (trip, name)
-            ]
+            rows = [r for r in result.rows if (r["round_trip_ms"], r["strategy"]) == (trip, name)]
             if rows:
                 values = np.sort(np.concatenate([r["latency_ms_percentiles"] for r in rows]))
                 axis.plot(values, np.linspace(0, 100, len(values)), label=name)

@@ -231,7 +231,8 @@ class World:
         for _ in range(REST_TICKS):
             self._tick(strategy, np.zeros(3), gripper)
         strategy.instruct(self._text)
-        for step in range(LIMIT_STEPS):
+        for _ in range(LIMIT_STEPS):
+            figures.steps += 1
             self._deliver(strategy)
             row = self.buffer.row(self.now_ns)
             velocity = np.zeros(3)
@@ -248,7 +249,7 @@ class World:
                 self._deliver(strategy)
             if env.check_success(gripper):
                 break
-        figures.steps, figures.success = step + 1, env.success
+        figures.success = env.success
         return figures
 
     def _tick(self, strategy: Strategy, velocity: np.ndarray, gripper: float) -> None:

@@ -129,9 +129,7 @@ class RapidStrategy:
         self._dispatcher = Dispatcher(self._trigger_config)
         self._decider = RouteDecider(self._route_config)
         self._scheduler = RequestScheduler(
-            SchedulerConfig.of_policy(
-                world.spec, edge_p95_s=world.setting.durations.light_edge_s
-            ),
+            SchedulerConfig.of_policy(world.spec, edge_p95_s=world.setting.durations.light_edge_s),
             lambda: 1,
         )
         self._health = LinkHealth(seed=world.seed)

@@ -30,7 +30,7 @@ NODE_ARGUMENTS = {
     "cloud_endpoint": "ZeroMQ endpoint of the cloud worker (tcp://127.0.0.1:5555)",
     "cloud_keys": "folder with robot.key and worker.pub (~/.config/ros_vla_accel/keys)",
     "cloud_security": "curve, insecure: plain text to this machine, insecure-any: to any (curve)",
-    "route": "edge, cloud or auto: cloud while it is healthy (auto)",
+    "route": "edge, cloud, auto: cloud while healthy, or critical: then alone (auto)",
 }
 """Passed on as parameters only when given: otherwise params_file decides, or the node's default.
 

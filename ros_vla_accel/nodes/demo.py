@@ -102,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
         help=f"any of {', '.join(PARAPHRASES)} (default: drawer-open button-press-topdown)",
     )
     parser.add_argument("--headless", action="store_true", help="no live table")
-    parser.add_argument("--route", default="auto", choices=["edge", "cloud", "auto"])
+    parser.add_argument("--route", default="auto", choices=["edge", "cloud", "auto", "critical"])
     parser.add_argument("--policy", default=DEFAULT_POLICY, help="module:factory")
     parser.add_argument(
         "--policy-args",

@@ -49,8 +49,8 @@ class SchedulerConfig:
     after which the executor counts as gone. idle_period_s: time between inferences while it is
     gone. edge_p95_s: the edge's inference time until it has been measured. grace_periods: how long
     an answer counts as in play before executor_state must show it. stop_repeat_s: time between
-    stops while the executor still plays. retry_s: rest after a failed edge inference. fresh_s: with
-    reuse of chunks, how long one is as good as new to a preemption.
+    stops while the executor still plays. retry_s: rest after a failed edge inference. fresh_s:
+    with reuse of chunks, how long one is as good as new to a preemption.
     """
 
     period_s: float = 0.05

@@ -49,8 +49,6 @@ def replan_age_s(
     return max(ordinary_s, latest_s)
 
 
-def spares(
-    config: SchedulerConfig, decision: Decision | None, asked_ns: int, now_ns: int
-) -> bool:
+def spares(config: SchedulerConfig, decision: Decision | None, asked_ns: int, now_ns: int) -> bool:
     """Whether a preemption now is not worth it. asked_ns: newest observation asked about."""
     return reuses(decision, now_ns) and 0 <= now_ns - asked_ns < config.fresh_s * 1e9

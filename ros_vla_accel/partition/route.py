@@ -47,8 +47,8 @@ class Decision:
     cut, encoding: how a request leaves the edge. preempt_seq: a change means "replace the running
     chunk". valid_until_ns: robot-side clock; later it means edge. deadline_s: how long after the
     observation a cloud answer is awaited. reuse: the chunk in play may be reused for as long as it
-    is as good as a new one, see ``partition.replan``; not past valid_until_ns. critical: some joint
-    sample since the decision before was.
+    is as good as a new one, see ``partition.replan``; not past valid_until_ns. critical: some
+    joint sample since the decision before was.
     """
 
     route: Route

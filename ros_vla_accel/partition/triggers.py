@@ -69,7 +69,7 @@ class TriggerSignals(NamedTuple):
     rate of change, Nm/s, averaged over a short window; NaN while unknown. acceleration_anomaly,
     torque_anomaly: A_t, T_t, deviations above the mean, 0 at a cold start. velocity_weight: w_t,
     0..1. importance: I_t = w*A + (1-w)*T. critical: a threshold was passed. reason: which one,
-    or what is missing. sees: both channels are warm, so that a critical moment would not be missed.
+    or what is missing. sees: both channels are warm, so that no critical moment is missed.
     """
 
     stamp_ns: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import mujoco
@@ -25,7 +26,7 @@ class Distractor(NamedTuple):
 
 
 def place(seed: int, way: np.ndarray) -> list[Distractor]:
-    """``COUNT`` solids beside the way of the hand, (N, 3) points in order, m; the same per seed."""
+    """``COUNT`` solids beside the way of the hand, (N, 3) points, m; fixed by the seed."""
     rng = np.random.default_rng([seed, 7])
     found: list[Distractor] = []
     for _ in range(1000):
@@ -60,7 +61,7 @@ def draw(scene: mujoco.MjvScene, distractors: list[Distractor]) -> None:
 def _distance(point: np.ndarray, way: np.ndarray) -> float:
     """From a point (2,) to a line through points (N, 2)."""
     least = float(np.linalg.norm(point - way[0]))
-    for a, b in zip(way[:-1], way[1:], strict=True):
+    for a, b in pairwise(way):
         along = b - a
         share = np.clip((point - a) @ along / max(float(along @ along), 1e-9), 0.0, 1.0)
         least = min(least, float(np.linalg.norm(point - a - share * along)))

@@ -4,11 +4,13 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ros_vla_accel.experiments.statistics import (
     paired_difference,
     percentile,
+    ratio_of_means,
     wilson_interval,
     write_json,
 )
@@ -62,3 +64,17 @@ def test_paired_difference_wants_pairs() -> None:
     with pytest.raises(ValueError, match="2 and 1 outcomes are not pairs"):
         paired_difference([True, False], [True])
     assert math.isnan(paired_difference([], [])[0])
+
+
+def test_ratio_of_means_pools_values_and_resamples_episodes() -> None:
+    ours, theirs = [[1.0, 3.0], [2.0]], [[4.0], [4.0, 4.0, 4.0]]
+    assert ratio_of_means(ours, theirs) == (2.0, 2.0, 2.0)
+    rng = np.random.default_rng(0)
+    ours = [list(rng.exponential(1.0, 5)) for _ in range(50)]
+    theirs = [list(rng.exponential(2.0, 3)) for _ in range(50)]
+    ratio, low, high = ratio_of_means(ours, theirs)
+    assert low < 2.0 < high
+    assert low < ratio < high
+    assert all(math.isnan(value) for value in ratio_of_means([], []))
+    with pytest.raises(ValueError, match="pairs"):
+        ratio_of_means([[1.0]], [])

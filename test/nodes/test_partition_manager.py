@@ -265,3 +265,18 @@ def test_a_split_request_moves_the_arm_as_a_whole_one_and_the_plan_is_told(bench
         assert links[-1].worker == "arm_policy"
     finally:
         worker.stop()
+
+
+def test_a_touch_ends_the_reuse_of_chunks_with_the_very_sample_that_shows_it(bench):
+    policy, arm = Policy(bench), Arm(bench)
+    bench.start(
+        PartitionManager, cloud_endpoint="tcp://127.0.0.1:9", route="edge", reuse=True, **PLAIN
+    )
+    bench.until(lambda: policy.decisions and policy.decisions[-1].reuse)
+    assert not policy.decisions[0].reuse, "cold"
+    assert not policy.decisions[-1].critical
+    arm.touch()
+    bench.until(lambda: policy.decisions[-1].critical)
+    first = next(d for d in policy.decisions if d.critical)
+    assert abs(to_ns(first.header.stamp) - arm.touched_ns) < 35e6, "three samples of slack"
+    assert first.preempt_seq == 0

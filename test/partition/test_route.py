@@ -90,3 +90,49 @@ def test_latency_window_ignores_durations_across_a_reset_clock() -> None:
     window.add(-3.0)
     window.add(math.nan)
     assert math.isnan(window.p50_s)
+
+
+CALM = TriggerSignals(1_000, 0.1, 30.0, 0.0, 0.1, 0.5, 0.1, False, "redundant", True)
+TOUCH = CALM._replace(critical=True, importance=3.0, reason="torque")
+BLIND = CALM._replace(reason="no effort, acceleration alone", sees=False)
+
+
+def test_reuse_needs_triggers_that_see_the_motion_of_now() -> None:
+    decider = RouteDecider(RouteConfig(reuse=True))
+    assert not decider.decide(1_000, LinkState.HEALTHY).reuse, "no sample yet"
+    decider.note(CALM)
+    assert decider.decide(1_000, LinkState.HEALTHY).reuse
+    assert decider.decide(250_001_000, LinkState.HEALTHY).reuse
+    assert not decider.decide(250_001_001, LinkState.HEALTHY).reuse, "silent joints"
+    decider.note(BLIND)
+    assert not decider.decide(1_000, LinkState.HEALTHY).reuse
+    off = RouteDecider(RouteConfig())
+    off.note(CALM)
+    assert not off.decide(1_000, LinkState.HEALTHY).reuse
+
+
+@pytest.mark.parametrize("end", [TOUCH, BLIND])
+def test_the_sample_that_ends_reuse_makes_a_decision_due_once(end: TriggerSignals) -> None:
+    decider = RouteDecider(RouteConfig(reuse=True))
+    assert not decider.note(CALM)
+    decider.decide(1_000, LinkState.HEALTHY)
+    assert not decider.note(CALM)
+    assert decider.note(end)
+    decision = decider.decide(1_000, LinkState.HEALTHY)
+    assert (decision.reuse, decision.critical) == (end.sees, end.critical)
+    assert not decider.note(end)
+
+
+def test_critical_takes_the_cloud_for_the_deadline_of_a_preemption_alone() -> None:
+    decider = RouteDecider(RouteConfig(mode="critical", deadline_s=0.3))
+    assert decider.decide(0, LinkState.HEALTHY).route is Route.EDGE
+    assert not decider.preempt(1_000, LinkState.SUSPECT)
+    assert decider.preempt(1_000, LinkState.HEALTHY)
+    for now_ns, health, route in (
+        (1_000, LinkState.HEALTHY, Route.CLOUD),
+        (300_001_000, LinkState.HEALTHY, Route.CLOUD),
+        (300_001_001, LinkState.HEALTHY, Route.EDGE),
+        (2_000, LinkState.SUSPECT, Route.EDGE),
+        (999, LinkState.HEALTHY, Route.EDGE),  # The clock went back.
+    ):
+        assert decider.decide(now_ns, health).route is route

@@ -297,3 +297,14 @@ def test_a_calibration_replaces_settings_by_name_and_an_unknown_one_is_an_error(
     assert (config.theta_compat, config.cooldown_s) == (1.5, 0.7)
     with pytest.raises(ValueError, match="trigger 'theta_compatt'; known: window_s"):
         config.calibrated({"theta_compatt": 1.5})
+
+
+def test_triggers_see_only_while_both_channels_are_warm() -> None:
+    seen = [s.sees for s in signals_of(motion(duration_s=3.0))]
+    assert not any(seen[:100])
+    assert all(seen[120:])
+    assert not any(s.sees for s in signals_of(motion(duration_s=3.0, effort=False)))
+    samples = motion(duration_s=4.0)
+    gap = signals_of(samples[:200] + samples[240:])
+    assert gap[199].sees
+    assert not any(s.sees for s in gap[200:290])

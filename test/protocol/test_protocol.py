@@ -32,9 +32,7 @@ class Protocol(RuleBasedStateMachine):
         mode=st.sampled_from(MODES),
         reuse=st.booleans(),
     )
-    def begin(
-        self, link: str, edge_ms: int, deadline_s: float, mode: str, reuse: bool
-    ) -> None:
+    def begin(self, link: str, edge_ms: int, deadline_s: float, mode: str, reuse: bool) -> None:
         self.world = World()
         self.world.link = link
         self.world.edge_ms = edge_ms
@@ -204,9 +202,7 @@ class Protocol(RuleBasedStateMachine):
         self.manager_dies()
         self.a_moment_passes(steps)
 
-    @rule(
-        deadline_s=st.sampled_from(DEADLINES), mode=st.sampled_from(MODES), reuse=st.booleans()
-    )
+    @rule(deadline_s=st.sampled_from(DEADLINES), mode=st.sampled_from(MODES), reuse=st.booleans())
     def manager_starts(self, deadline_s: float, mode: str, reuse: bool) -> None:
         self.world.start_manager(deadline_s, mode, reuse)
 

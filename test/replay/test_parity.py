@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from array import array
+from bisect import bisect
 from dataclasses import replace
 
 import numpy as np
@@ -121,6 +122,7 @@ def live(messages, robot_yaml, calibration="", play=play):
         parameter_overrides=[
             *overrides,
             Parameter("route", value="cloud"),
+            Parameter("reuse", value=True),
             Parameter("cloud_endpoint", value="tcp://127.0.0.1:1"),
         ],
     )
@@ -180,7 +182,7 @@ def test_live_nodes_decide_what_replay_decides(tmp_path, domain):
     lines = []
     run = replay(
         write2(tmp_path / "bag", messages),
-        ReplayConfig(joints=("j0", "j1", "j2", "j3"), route=RouteConfig(mode="cloud")),
+        ReplayConfig(joints=("j0", "j1", "j2", "j3"), route=RouteConfig(mode="cloud", reuse=True)),
         lines.append,
     )
     assert run.quality.refused == 3
@@ -207,6 +209,17 @@ def test_live_nodes_decide_what_replay_decides(tmp_path, domain):
     }
     assert len(expected) >= 2
     assert preempted == expected
+
+    # The node's timer and the recording's periods decide at other samples: compared in between.
+    stamps = [line["stamp_ns"] for line in periods]
+    both = []
+    for msg in heard:
+        after = bisect(stamps, to_ns(msg.header.stamp) - partition_offset_ns)
+        around = {line["reuse"] for line in periods[max(0, after - 1) : after + 1]}
+        if 0 < after < len(stamps) and len(around) == 1:
+            both.append((bool(msg.reuse), around.pop()))
+    assert all(heard_reuse == replayed for heard_reuse, replayed in both)
+    assert {replayed for _, replayed in both} == {False, True}
 
 
 PLAN_ROBOT = """
