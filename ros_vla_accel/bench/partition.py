@@ -18,11 +18,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -136,7 +135,9 @@ def _run(rules: Rules, name: str, task: str, setting: Setting, seeds: range) -> 
 Job = tuple[Rules, str, str, Setting, range]
 
 
-def run_jobs(jobs: Sequence[Job], workers: int, progress: Callable[[int], None]) -> list:
+def run_jobs(
+    jobs: Sequence[Job], workers: int, progress: Callable[[int], None]
+) -> list[list[Episode]]:
     """Each job's episodes, in order; the same with any number of workers."""
     if workers == 1:
         found = []
@@ -153,7 +154,11 @@ def run_jobs(jobs: Sequence[Job], workers: int, progress: Callable[[int], None])
 
 
 def tuned(
-    rules: Rules, tasks: Sequence[str], seeds: range, workers: int, progress: Any
+    rules: Rules,
+    tasks: Sequence[str],
+    seeds: range,
+    workers: int,
+    progress: Callable[[int], None],
 ) -> tuple[float, float]:
     """Threshold of the uncertainty rule, and the share of RAPID's replans that ask the cloud."""
     names = ("RAPID", "uncertainty")
@@ -169,64 +174,66 @@ Found = dict[tuple[str, int, str], list[Episode]]
 """(condition, round trip in ms, strategy) -> episodes, all over the same scenes."""
 
 
+def _of(found: Found, name: str, condition: str = "", trip: int = 0) -> list[Episode]:
+    """A strategy's episodes, of one condition or round trip or of all."""
+    return [
+        episode
+        for (where, at, who), episodes in found.items()
+        if who == name and condition in ("", where) and trip in (0, at)
+        for episode in episodes
+    ]
+
+
 def summarize(found: Found) -> dict[str, float]:
-    """What the goals are about; every difference is over the same scenes."""
-
-    def all_of(name: str, condition: str = "", trip: int = 0) -> list[Episode]:
-        return [
-            episode
-            for (where, at, who), episodes in found.items()
-            if who == name and condition in ("", where) and trip in (0, at)
-            for episode in episodes
-        ]
-
-    def speedup(over: str, condition: str = "", trip: int = 0) -> tuple[float, float, float]:
-        ours, theirs = all_of("RAPID", condition, trip), all_of(over, condition, trip)
-        return ratio_of_means([e.latency_s for e in ours], [e.latency_s for e in theirs])
-
-    def held(ours: str, theirs: str) -> tuple[float, float, float]:
-        return paired_difference(
-            [e.success for e in all_of(ours)], [e.success for e in all_of(theirs)]
-        )
-
+    """What the goals are about; ``_low``: lower end of the 95 % interval."""
+    rapid, reuse, cloud = (_of(found, name) for name in ("RAPID", "RAPID, reuse", "cloud only"))
     trips = sorted({trip for _, trip, _ in found})
     summary: dict[str, float] = {}
 
-    def put(key: str, value: tuple[float, float, float]) -> None:
-        summary[key], summary[f"{key}_low"] = value[:2]
+    def put(key: str, value: float, low: float, *_: float) -> None:
+        summary[key], summary[f"{key}_low"] = value, low
 
-    put("speedup_over_entropy_noise", speedup("uncertainty", "noise"))
+    def latencies(name: str, condition: str = "", trip: int = 0) -> list[list[float]]:
+        return [episode.latency_s for episode in _of(found, name, condition, trip)]
+
+    for trip in (0, *trips):
+        pair = latencies("RAPID", "noise", trip), latencies("uncertainty", "noise", trip)
+        suffix = f"_{trip}_ms" if trip else ""
+        put(f"speedup_over_entropy_noise{suffix}", *ratio_of_means(*pair))
+    # Edge only takes as long at any round trip: the least favourable one for RAPID counts.
+    edge_s = _mean(latencies("edge only"))
     for trip in trips:
-        put(f"speedup_over_entropy_noise_{trip}_ms", speedup("uncertainty", "noise", trip))
-    # Edge only does not use the link: its replans take as long at any round trip.
-    put("speedup_over_edge_only", speedup("edge only", trip=trips[0]))
-    edge_s = np.mean([s for e in all_of("edge only") for s in e.latency_s])
-    for trip in trips:
-        rapid_s = np.mean([s for e in all_of("RAPID", trip=trip) for s in e.latency_s])
-        summary[f"speedup_over_edge_only_{trip}_ms"] = float(edge_s / rapid_s)
-    put("success_minus_cloud_only", held("RAPID", "cloud only"))
-    put("reuse_success_minus_rapid", held("RAPID, reuse", "RAPID"))
-    put("reuse_success_minus_cloud_only", held("RAPID, reuse", "cloud only"))
-    pairs = [
-        (a, b)
-        for a, b in zip(all_of("RAPID, reuse"), all_of("RAPID"), strict=True)
-        if a.success and b.success
-    ]
-    more, low, _ = ratio_of_means([[a.replans] for a, _ in pairs], [[b.replans] for _, b in pairs])
-    put("replans_saved", (1 - 1 / more, 1 - 1 / low, 0.0))
-    summary["pairs"] = float(len(all_of("RAPID")))
+        summary[f"speedup_over_edge_only_{trip}_ms"] = edge_s / _mean(latencies("RAPID", "", trip))
+    slow = max(trips, key=lambda trip: _mean(latencies("RAPID", "", trip)))
+    ours = latencies("RAPID", "", slow)
+    put("speedup_over_edge_only", *ratio_of_means(ours, [[edge_s]] * len(ours)))
+    for key, a, b in (
+        ("success_minus_cloud_only", rapid, cloud),
+        ("reuse_success_minus_rapid", reuse, rapid),
+        ("reuse_success_minus_cloud_only", reuse, cloud),
+    ):
+        put(key, *paired_difference([e.success for e in a], [e.success for e in b]))
+    both = [(a, b) for a, b in zip(reuse, rapid, strict=True) if a.success and b.success]
+    counts = [[float(a.replans)] for a, _ in both], [[float(b.replans)] for _, b in both]
+    more, low, _ = ratio_of_means(*counts)
+    put("replans_saved", 1 - 1 / more, 1 - 1 / low)
+    summary["pairs"] = float(len(rapid))
     summary["age_over_best_other"] = max(_age_over_best_other(found, trip) for trip in trips)
     return summary
 
 
+def _mean(values: Sequence[Sequence[float]]) -> float:
+    return float(np.mean([value for part in values for value in part]))
+
+
 def _age_over_best_other(found: Found, trip: int) -> float:
+    """RAPID's mean age of observations over that of the best baseline."""
     ages = {
-        name: np.mean([s for (_, at, who), es in found.items() if (at, who) == (trip, name)
-                       for e in es for s in e.age_s])
+        name: _mean([episode.age_s for episode in _of(found, name, trip=trip)])
         for name in dict.fromkeys(who for _, at, who in found if at == trip)
-    }  # fmt: skip
+    }
     others = [age for name, age in ages.items() if not name.startswith("RAPID")]
-    return float(ages["RAPID"] / min(others))
+    return ages["RAPID"] / min(others)
 
 
 def trigger_overhead(seconds: float) -> float:
@@ -240,7 +247,7 @@ def cells_of(conditions: Sequence[str], trips: Sequence[int], per_task: int) -> 
     cells = []
     for condition in conditions:
         for trip in trips:
-            setting = Setting(**{**vars(CONDITIONS[condition]), "round_trip_s": trip * 1e-3})
+            setting = replace(CONDITIONS[condition], round_trip_s=trip * 1e-3)
             first = FIRST_SEED + len(cells) * per_task
             cells.append(Cell(condition, trip, setting, range(first, first + per_task)))
     return cells
