@@ -49,6 +49,37 @@ def replan_age_s(
     return max(ordinary_s, latest_s)
 
 
-def spares(config: SchedulerConfig, decision: Decision | None, asked_ns: int, now_ns: int) -> bool:
-    """Whether a preemption now is not worth it. asked_ns: newest observation asked about."""
-    return reuses(decision, now_ns) and 0 <= now_ns - asked_ns < config.fresh_s * 1e9
+class Preemptions:
+    """Whether the newest decision's ``preempt_seq`` still asks for a chunk; the first does not."""
+
+    def __init__(self, config: SchedulerConfig) -> None:
+        self._fresh_ns = round(config.fresh_s * 1e9)
+        self._decision: Decision | None = None
+        self._answered: int | None = None
+
+    def take(self, decision: Decision | None) -> None:
+        """The newest decision; None: there is none any more."""
+        self._decision = decision
+        if decision is not None and self._answered is None:
+            self._answered = decision.preempt_seq
+
+    @property
+    def pending(self) -> bool:
+        decision = self._decision
+        return decision is not None and decision.preempt_seq != self._answered
+
+    def answer(self) -> None:
+        """A chunk was asked for, or none is needed any more."""
+        if self._decision is not None:
+            self._answered = self._decision.preempt_seq
+
+    def spare(self, asked_ns: int, now_ns: int) -> bool:
+        """With reuse, drops a preemption of what was asked for within ``fresh_s``; whether it did.
+
+        asked_ns: newest observation in play or asked about.
+        """
+        fresh = 0 <= now_ns - asked_ns < self._fresh_ns
+        spared = self.pending and fresh and reuses(self._decision, now_ns)
+        if spared:
+            self.answer()
+        return spared

@@ -15,7 +15,7 @@ from ros_vla_accel.partition.in_flight import CloudInFlight, CutTimes, EdgeInFli
 from ros_vla_accel.partition.in_play import Covered, ExecutorReport, InPlay
 from ros_vla_accel.partition.latency import LatencyWindow
 from ros_vla_accel.partition.orders import Order, SchedulerConfig, StartCloud, StartEdge, Stop
-from ros_vla_accel.partition.replan import replan_age_s, spares
+from ros_vla_accel.partition.replan import Preemptions, replan_age_s
 from ros_vla_accel.partition.route import Decision, Route
 from ros_vla_accel.partition.width_rise import WidthRise
 
@@ -55,7 +55,7 @@ class RequestScheduler:
         self._cuts = CutTimes()
         self._echoed = False
         self._decision: Decision | None = None
-        self._preempt_handled: int | None = None
+        self._preemptions = Preemptions(config)
         self._edge: EdgeInFlight | None = None
         self._cloud: CloudInFlight | None = None
         self._stop_due = False
@@ -100,9 +100,8 @@ class RequestScheduler:
     def on_decision(self, decision: Decision) -> None:
         """The newest partition_decision; its first preempt_seq is no preemption."""
         with self._lock:
-            if self._preempt_handled is None:
-                self._preempt_handled = decision.preempt_seq
             self._decision = decision
+            self._preemptions.take(decision)
 
     def on_width(self, bits: int, needed_ns: int = 0) -> None:
         """The activation width that an inference started now would run at; needed_ns: from when
@@ -190,7 +189,8 @@ class RequestScheduler:
                 return self._poll_stop(steady_ns)
             covered = self._play.covered(now_ns, steady_ns, self.episode_id)
             covered_ns = covered.stamp_ns if covered else None
-            self._spare(now_ns, covered_ns)
+            asked = [covered_ns or 0, *(x.stamp_ns for x in (self._edge, self._cloud) if x)]
+            self.counts["preemptions_spared"] += self._preemptions.spare(max(asked), now_ns)
             self._close_cloud(now_ns, covered_ns)
             if observation_ns is None:
                 return None
@@ -252,9 +252,9 @@ class RequestScheduler:
                 self.counts["fallbacks_edge"] += not cloud.fell_back
                 cloud.fell_back = True
                 return self._start_edge(now_ns, steady_ns, stamp_ns, "cloud is late")
-            if not self._preempted() or stamp_ns <= cloud.stamp_ns:
+            if not self._preemptions.pending or stamp_ns <= cloud.stamp_ns:
                 return None
-        if decision is not None and to_cloud and (self._edge is None or self._preempted()):
+        if decision is not None and to_cloud and (self._edge is None or self._preemptions.pending):
             return self._start_cloud(now_ns, stamp_ns, covered_ns, decision, why)
         if self._edge_free(now_ns):
             return self._start_edge(now_ns, steady_ns, stamp_ns, why)
@@ -264,7 +264,7 @@ class RequestScheduler:
         order = StartEdge(self._next_request_id(), self.episode_id, stamp_ns, why)
         self._edge = EdgeInFlight(order.request_id, self.episode_id, stamp_ns, now_ns)
         self._started_steady_ns = steady_ns
-        self._mark_preemption()
+        self._preemptions.answer()
         return order
 
     def _start_cloud(
@@ -283,7 +283,7 @@ class RequestScheduler:
         self.counts["requests_cloud"] += 1
         request_id = self._next_request_id()
         self._cloud = CloudInFlight(request_id, stamp_ns, deadline_ns, own_ns, fallback_ns)
-        self._mark_preemption()
+        self._preemptions.answer()
         return StartCloud(
             request_id,
             self.episode_id,
@@ -335,7 +335,7 @@ class RequestScheduler:
             return "no chunk in play"
         if self._cloud is not None:
             return "awaiting the cloud"
-        if self._preempted():
+        if self._preemptions.pending:
             return "preempted"
         rise = self._rise.asks(covered.request_id, self._due_ns(now_ns, covered))
         if rise:
@@ -362,20 +362,6 @@ class RequestScheduler:
             self._cloud = None
             self.counts["expired"] += 1
 
-    def _spare(self, now_ns: int, covered_ns: int | None) -> None:
-        """With reuse, a chunk that was asked for just now outlives a preemption."""
-        asked = [covered_ns or 0, *(x.stamp_ns for x in (self._edge, self._cloud) if x)]
-        if self._preempted() and spares(self.config, self._decision, max(asked), now_ns):
-            self.counts["preemptions_spared"] += 1
-            self._mark_preemption()
-
-    def _preempted(self) -> bool:
-        return self._decision is not None and self._decision.preempt_seq != self._preempt_handled
-
-    def _mark_preemption(self) -> None:
-        if self._decision is not None:
-            self._preempt_handled = self._decision.preempt_seq
-
     def _edge_free(self, now_ns: int) -> bool:
         return self._edge is None and now_ns >= self._rest_until_ns
 
@@ -391,7 +377,7 @@ class RequestScheduler:
         self.episode_id = episode_id
         self._cloud = None
         self._play.forget_answers()
-        self._mark_preemption()
+        self._preemptions.answer()
 
     def _watch_clock(self, now_ns: int) -> None:
         """A clock that goes back voids every stamp of the old timeline."""
@@ -404,6 +390,7 @@ class RequestScheduler:
         self._cloud = None
         self._play.forget()
         self._decision = None
+        self._preemptions.take(None)
         self._rest_until_ns = 0
         if self._edge is not None:
             self._edge.episode_id = -1

@@ -1,11 +1,12 @@
 """Reuse delays a replan only as far as the arm cannot starve, and only while the triggers see."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
 from ros_vla_accel.partition.orders import SchedulerConfig
-from ros_vla_accel.partition.replan import replan_age_s, spares
+from ros_vla_accel.partition.replan import Preemptions, replan_age_s
 from ros_vla_accel.partition.route import Decision, Route
 
 CONFIG = SchedulerConfig(period_s=0.05, horizon=16, replan_rows=8)
@@ -52,10 +53,24 @@ def test_critical_motion_and_a_stale_decision_mean_replan_rows() -> None:
     assert age_s(decision(), now=501 * MS) == pytest.approx(0.4)
 
 
-def test_only_reuse_spares_a_chunk_that_was_just_asked_for_from_a_preemption() -> None:
-    reuse, now = decision(critical=True), 400 * MS
-    assert spares(CONFIG, reuse, 101 * MS, now)
-    assert not spares(CONFIG, reuse, 100 * MS, now)
-    assert not spares(CONFIG, decision(reuse=False), 399 * MS, now)
-    assert not spares(CONFIG, reuse, 500 * MS, 501 * MS), "past valid_until"
-    assert not spares(CONFIG, None, 399 * MS, now)
+@pytest.mark.parametrize(
+    ("found", "asked_ms", "now_ms", "spared"),
+    [
+        (decision(critical=True), 101, 400, True),
+        (decision(critical=True), 100, 400, False),
+        (decision(reuse=False), 399, 400, False),
+        (decision(critical=True), 500, 501, False),  # past valid_until
+    ],
+)
+def test_only_reuse_spares_a_chunk_that_was_just_asked_for_from_a_preemption(
+    found: Decision, asked_ms: int, now_ms: int, spared: bool
+) -> None:
+    preemptions = Preemptions(CONFIG)
+    preemptions.take(found)
+    assert not preemptions.pending, "the first preempt_seq is no preemption"
+    preemptions.take(replace(found, preempt_seq=1))
+    assert preemptions.pending
+    assert preemptions.spare(asked_ms * MS, now_ms * MS) is spared
+    assert preemptions.pending is not spared
+    preemptions.answer()
+    assert not preemptions.pending
