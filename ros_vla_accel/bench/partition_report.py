@@ -73,9 +73,9 @@ def show(result: Result) -> None:
     console = Console()
     for where in dict.fromkeys((r["condition"], r["round_trip_ms"]) for r in result.rows):
         table = Table(title=f"{where[0]}, round trip {where[1]} ms", box=SIMPLE)
-        table.pad_edge, table.collapse_padding = False, True
-        columns = ("strategy", "success", "time", "latency", "age", "held")
-        for column in (*columns, "replans", "cloud", "KB", "edge s"):
+        table.pad_edge, table.collapse_padding, table.padding = False, True, (0, 1, 0, 0)
+        columns = ("strategy", "%", "time", "latency", "age", "held", "asks", "pre", "cloud")
+        for column in (*columns, "edge"):
             justify: Any = "left" if column == "strategy" else "right"
             table.add_column(column, justify=justify, no_wrap=True)
         for row in result.rows:
@@ -83,8 +83,8 @@ def show(result: Result) -> None:
                 table.add_row(*_cells(row))
         console.print(table)
     console.print(
-        "per episode; time, held: s; latency of a replan and age of the observation behind a row:"
-        " mean/p99, ms"
+        "%: success; per episode time, held (no row), edge (compute), s; latency of a replan,\n"
+        "age of the observation behind a row, mean/p99, ms; asks: replans, pre: preemptions"
     )
     for key, value in result.summary.items():
         sign, target = TARGETS.get(key, ("", 0.0))
@@ -94,14 +94,14 @@ def show(result: Result) -> None:
 def _cells(row: dict[str, Any]) -> list[str]:
     return [
         row["strategy"],
-        f"{row['success_rate']:.0%}",
+        f"{100 * row['success_rate']:.0f}",
         f"{row['time_s']:.1f}",
         f"{row['latency_ms_mean']:.0f}/{row['latency_ms_p99']:.0f}",
         f"{row['age_ms_mean']:.0f}/{row['age_ms_p99']:.0f}",
         f"{row['held_s']:.2f}",
         f"{row['replans']:.1f}",
+        f"{row['preemptions']:.1f}",
         f"{row['cloud_calls']:.1f}",
-        f"{row['bytes_sent'] / 1e3:.0f}",
         f"{row['edge_s']:.2f}",
     ]
 

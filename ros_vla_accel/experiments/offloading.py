@@ -106,7 +106,7 @@ class Strategy(Protocol):
         ...
 
     def poll(self) -> None:
-        """Called every 10 ms, and when an answer came."""
+        """Every 10 ms, after what has arrived."""
         ...
 
 
@@ -233,7 +233,7 @@ class World:
         strategy.instruct(self._text)
         for _ in range(LIMIT_STEPS):
             figures.steps += 1
-            self._deliver(strategy)
+            self._until(self.now_ns + 1)
             row = self.buffer.row(self.now_ns)
             velocity = np.zeros(3)
             if row is not None:
@@ -246,25 +246,22 @@ class World:
             for _ in range(TICKS_PER_STEP):
                 strategy.poll()
                 self._tick(strategy, velocity, gripper)
-                self._deliver(strategy)
+                self._until(self.now_ns + 1)
             if env.check_success(gripper):
                 break
         figures.success = env.success
         return figures
 
     def _tick(self, strategy: Strategy, velocity: np.ndarray, gripper: float) -> None:
-        self.env.advance(velocity, gripper)
         end_ns = self.now_ns + TICK_NS
-        sample = to_sample(self.env.samples[-1])
-        # Answers that come within the tick come at their own time.
-        self._until(end_ns, strategy)
+        # Answers within the tick come at their own time; what is seen then is its beginning.
+        self._until(end_ns)
+        self.env.advance(velocity, gripper)
         self.now_ns = end_ns
-        strategy.on_sample(sample)
+        strategy.on_sample(to_sample(self.env.samples[-1]))
 
-    def _deliver(self, strategy: Strategy) -> None:
-        self._until(self.now_ns + 1, strategy)
-
-    def _until(self, end_ns: int, strategy: Strategy) -> None:
+    def _until(self, end_ns: int) -> None:
+        """What arrives before ``end_ns``."""
         now_ns = self.now_ns
         while self._queue and self._queue[0][0] < end_ns:
             at_ns, _, call = heapq.heappop(self._queue)
