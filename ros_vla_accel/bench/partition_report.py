@@ -83,8 +83,8 @@ def show(result: Result) -> None:
                 table.add_row(*_cells(row))
         console.print(table)
     console.print(
-        "%: success; per episode time, held (no row), edge (compute), s; latency of a replan,\n"
-        "age of the observation behind a row, mean/p99, ms; asks: replans, pre: preemptions"
+        "%: success; per episode in s: time, held (no row), edge (compute); in ms, mean/p99:\n"
+        "latency of a replan, age of a row's observation; asks: replans, pre: preemptions"
     )
     for key, value in result.summary.items():
         sign, target = TARGETS.get(key, ("", 0.0))
