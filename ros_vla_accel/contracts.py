@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -192,4 +192,19 @@ class SplitPolicy(Policy, Protocol):
         ``infer`` takes the features in place of the observation. Called between inferences,
         never beside one. Raises ValueError for another cut.
         """
+        ...
+
+
+@runtime_checkable
+class AcceleratedPolicy(Policy, Protocol):
+    """A policy whose action head can reuse work between denoising steps and inferences."""
+
+    def accelerate(self, cache: Mapping[str, Any] | None, warm_start: float) -> None:
+        """Between inferences. cache: settings of ``moeca.BranchCacheConfig``, None for no cache;
+        warm_start: share of the steps to skip by beginning at the chunk in play, 0 for none.
+        Raises ValueError or TypeError for settings that make no sense."""
+        ...
+
+    def reused(self) -> float:
+        """Share of the cached work that was not done again since ``accelerate``; NaN: no cache."""
         ...

@@ -6,7 +6,14 @@ configurations of their own: FORA, TaylorSeer, ToCa-like tokens, first-block thr
 """
 
 from ros_vla_accel.moeca.adapter import BlockParts, HeadAdapter, MoELayer, Routes, Site
-from ros_vla_accel.moeca.api import Summary, begin, disable_cache, enable_cache, summary
+from ros_vla_accel.moeca.api import (
+    Summary,
+    begin,
+    disable_cache,
+    enable_cache,
+    is_cached,
+    summary,
+)
 from ros_vla_accel.moeca.config import (
     BranchCacheConfig,
     CacheConfig,
@@ -37,5 +44,6 @@ __all__ = [
     "disable_cache",
     "enable_cache",
     "fit_cost",
+    "is_cached",
     "summary",
 ]

@@ -81,6 +81,11 @@ def disable_cache(head: nn.Module) -> None:
     del vars(head)[_STATE]
 
 
+def is_cached(head: nn.Module) -> bool:
+    """Whether ``enable_cache`` is in force."""
+    return vars(head).get(_STATE) is not None
+
+
 def begin(head: nn.Module, steps: int) -> Session:
     """A session for one inference of ``steps`` evaluations; without a cache, one without effect.
 

@@ -71,6 +71,10 @@ def live_table(watch: Watch, task: str, instruction: str) -> Table:
             f"{inference.replies_cloud} of {inference.requests_cloud} answered, "
             f"p50 {quantile_ms(cloud, 0.5):.0f} ms, {inference.bytes_sent / 1e3:.0f} kB",
         )
+        if math.isfinite(inference.cache_reuse):
+            table.add_row(
+                "cache", f"{inference.cache_reuse:.0%} reused, head {inference.head_ms:.0f} ms"
+            )
         table.add_row(
             "width",
             f"{inference.activation_bits_commanded} bits commanded, "

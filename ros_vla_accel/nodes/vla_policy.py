@@ -34,6 +34,7 @@ from ros_vla_accel.nodes.base import CHUNK_QOS, STATE_QOS, STEADY, AccelNode, ru
 from ros_vla_accel.nodes.convert import chunk_from_msg, chunk_to_msg, to_ns, to_stamp
 from ros_vla_accel.nodes.observer import InputError, Observer, ObserverConfig
 from ros_vla_accel.nodes.policy_runner import PolicyRunner, features_of
+from ros_vla_accel.nodes.policy_stats import accelerate, tell_policy, tell_scheduler, tell_sender
 from ros_vla_accel.nodes.request_sender import RequestSender
 from ros_vla_accel.partition.route import Decision, Route
 from ros_vla_accel.partition.scheduler import (
@@ -67,6 +68,10 @@ class VlaPolicy(AccelNode):
         self.declare("policy_args", "", "YAML file with the factory's arguments")
         self.declare("threads", 1, "CPU threads of the policy")
         self.declare("jpeg_quality", 90, "of images sent to the cloud, 1..100")
+        self.declare("moeca.enabled", False, "cache the action head's expert branches")
+        self.declare("moeca.budget", 0.25, "of a full step's cost, between full steps")
+        self.declare("moeca.interval", 4, "every so many denoising steps is full")
+        self.declare("moeca.warm_start", 0.0, "share of the steps skipped by the chunk in play")
         self.declare("features_dtype", "float16", "of features sent: float32, float16 or int8")
         for item in fields(ObserverConfig):
             self.declare(item.name, item.default, "see config/edge.yaml")
@@ -84,7 +89,7 @@ class VlaPolicy(AccelNode):
         self._instruction = ""
         self._recent: dict[int, Chunk] = {}
         self._in_play = (0, 0)  # request id, executed rows
-        self._last_s = float("nan")
+        self._last_s = self._head_s = float("nan")
         self._dropped = 0
         self._observing = ThreadPoolExecutor(1, "observe")
         self._joints = self.joint_input(self._robot)
@@ -127,6 +132,9 @@ class VlaPolicy(AccelNode):
 
     def _on_loaded(self, policy: Policy) -> None:
         self._robot.check(policy.spec)
+        names = ("enabled", "budget", "interval", "warm_start")
+        enabled, budget, interval, warm = (self.get_parameter(f"moeca.{n}").value for n in names)
+        accelerate(policy, {"budget": budget, "interval": interval} if enabled else None, warm)
         config = ObserverConfig(
             **{item.name: self.get_parameter(item.name).value for item in fields(ObserverConfig)}
         )
@@ -153,7 +161,7 @@ class VlaPolicy(AccelNode):
         self.get_logger().info(f"policy {policy.spec.name} ({policy.spec.identity[:12]}) ready")
 
     def _on_answer(self, chunk: Chunk, seconds: float) -> None:
-        self._last_s = seconds
+        self._last_s, self._head_s = seconds, chunk.timings_s.get("head", float("nan"))
         self._executed_bits = chunk.activation_bits
         self._problem = ""
         if self._scheduler.on_edge_done(chunk.request_id, self.now_ns()) and self.active:
@@ -348,28 +356,18 @@ class VlaPolicy(AccelNode):
             schema_version=SCHEMA_VERSION,
             dropped_inputs=self._dropped + sum(self._joints.reader.rejected.values()),
             last_ms=self._last_s * 1e3,
+            head_ms=self._head_s * 1e3,
             activation_bits_commanded=self._width.bits(time.monotonic_ns()),
             activation_bits_executed=self._executed_bits,
             policy=self.get_parameter("policy").value,
             status=self._status(),
         )
         msg.header.stamp = to_stamp(self.now_ns())
+        tell_policy(msg, self._policy)
         if self._sender is not None:
-            costs = self._sender.costs
-            msg.bytes_sent = self._sender.bytes_sent
-            msg.precision = self._policy.spec.precision if self._policy else ""
-            msg.form_names = list(costs)
-            msg.form_prepare_ms = [1e3 * cost.prepare_s for cost in costs.values()]
-            msg.form_bytes = [cost.sent_bytes for cost in costs.values()]
+            tell_sender(msg, self._sender)
         if self._scheduler is not None:
-            counts = self._scheduler.counts
-            msg.episode_id = self._scheduler.episode_id
-            msg.inferences_edge = counts["inferences_edge"]
-            msg.requests_cloud = counts["requests_cloud"]
-            msg.replies_cloud = counts["replies_cloud"]
-            msg.fallbacks_edge = counts["fallbacks_edge"]
-            msg.edge_p50_ms = self._scheduler.edge_latency.p50_s * 1e3
-            msg.edge_p95_ms = self._scheduler.edge_latency.p95_s * 1e3
+            tell_scheduler(msg, self._scheduler)
         self._stats.publish(msg)
 
     def diagnosis(self) -> tuple[int, str, dict[str, Any]]:

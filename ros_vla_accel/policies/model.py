@@ -35,9 +35,13 @@ class ReferenceVLA(nn.Module):
         steps: int,
         bounds: tuple[Tensor, Tensor],
         solver: str | None = None,
+        guess: Tensor | None = None,
+        start: float = 0.0,
     ) -> Tensor:
-        """Head stage: context (B, M, D) and noise (B, K, H, A) -> chunks (B, K, H, A)."""
-        return sample(self.config.objective, self.head, context, noise, steps, bounds, solver)
+        """Head stage: context (B, M, D) and noise (B, K, H, A) -> chunks (B, K, H, A); the rest
+        as ``objectives.sample``."""
+        objective = self.config.objective
+        return sample(objective, self.head, context, noise, steps, bounds, solver, guess, start)
 
     def balance(self) -> Tensor:
         """Mean load-balance loss of the mixture layers in the last training pass."""

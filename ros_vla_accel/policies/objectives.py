@@ -62,14 +62,18 @@ def sample(
     steps: int,
     bounds: tuple[Tensor, Tensor],
     solver: str | None = None,
+    guess: Tensor | None = None,
+    start: float = 0.0,
 ) -> Tensor:
     """Denoises ``noise`` (B, K, H, A) into chunks under context (B, N, D).
 
     flow: steps of equal size from noise (time 0) to action (time 1), by solver ``euler`` (the
     default), ``midpoint`` or ``heun``, which evaluate the head twice per step. ddpm: evenly
-    spaced steps, the estimate clipped to ``bounds`` (A,), by ``ddim`` (the default) or
-    ``dpmpp_2m``. The chunk keeps the precision of ``noise`` from step to step, whatever that of
-    the head. Raises ValueError for a number of steps out of ``STEP_RANGES``, or another solver.
+    spaced steps, the estimate clipped to ``bounds`` (A,), by ``ddim`` (the default), ``dpmpp_2m``
+    or ``ancestral``, which adds new noise at each step. The chunk keeps the precision of ``noise``
+    from step to step, whatever that of the head. guess: chunks (B, K, H, A) to begin at, the
+    ``start`` share of the steps being skipped (``warm_start.py``). Raises ValueError for a number
+    of steps out of ``STEP_RANGES``, or another solver.
     """
     check_steps(objective, steps)
     known = solvers.FLOW if objective == "flow" else solvers.DIFFUSION
@@ -79,9 +83,15 @@ def sample(
             f"solver '{solver}' is unknown for a policy of objective '{objective}'; "
             f"choose from {sorted(known)}"
         )
+    skipped = 0 if guess is None else min(round(start * steps), steps - 1)
     if objective == "flow":
-        return solvers.flow(solver, head, context, noise, steps)
-    indices = torch.linspace(DIFFUSION_STEPS - 1, 0, steps).round().long()
+        if guess is not None:
+            share = skipped / steps
+            noise = (1 - share) * noise + share * guess
+        return solvers.flow(solver, head, context, noise, steps, skipped)
+    indices = torch.linspace(DIFFUSION_STEPS - 1, 0, steps).round().long()[skipped:]
     levels = [*signal_levels()[indices].tolist(), 1.0]
+    if guess is not None:
+        noise = levels[0] ** 0.5 * guess + (1 - levels[0]) ** 0.5 * noise
     times = indices / DIFFUSION_STEPS
     return solvers.diffusion(solver, head, context, noise, levels, times, bounds)

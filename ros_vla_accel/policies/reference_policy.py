@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,11 +21,19 @@ from ros_vla_accel.contracts import (
     Observation,
     executed_width,
 )
+from ros_vla_accel.moeca import (
+    BranchCacheConfig,
+    disable_cache,
+    enable_cache,
+    is_cached,
+    summary,
+)
 from ros_vla_accel.policies.checkpoint import Manifest, load_checkpoint
 from ros_vla_accel.policies.config import RANDOM_SIZES
 from ros_vla_accel.policies.model import ReferenceVLA
 from ros_vla_accel.policies.objectives import check_steps
 from ros_vla_accel.policies.quantized import quantize_reference
+from ros_vla_accel.policies.warm_start import WarmStart
 from ros_vla_accel.quantization import WIDTHS, ActivationBits
 
 log = logging.getLogger(__name__)
@@ -71,7 +81,10 @@ class ReferencePolicy:
     a checkpoint, a network of ``config.RANDOM_SIZES`` with random weights, the same on every
     machine with the same torch: for time and memory only.
     quantize: "w4ax" packs the weights to INT4 and runs each batch at the widest activations that
-    it asks for; the checkpoint's hash stays that of its source.
+    it asks for; the checkpoint's hash stays that of its source. solver: of the sampler, its own
+    default when None. warm_start: share of the steps that a chunk skips which begins at the one
+    in play (``warm_start.py``). cache: settings of ``moeca.BranchCacheConfig``, {} for its
+    defaults; None: no cache.
     """
 
     def __init__(
@@ -84,6 +97,9 @@ class ReferencePolicy:
         source: str = "edge",
         size: str | None = None,
         quantize: str | None = None,
+        solver: str | None = None,
+        warm_start: float = 0.0,
+        cache: Mapping[str, Any] | None = None,
     ) -> None:
         if quantize not in (None, "w4ax"):
             raise ValueError(f"quantize '{quantize}' is unknown; set it to w4ax or leave it out")
@@ -112,6 +128,10 @@ class ReferencePolicy:
         if quantize:
             self._latch = quantize_reference(self.model)
             self.spec = replace(self.spec, widths=WIDTHS, precision=f"w4ax, rest {dtype}")
+        self._solver, self._warm = solver, WarmStart(warm_start)
+        self.cold_restarts = 0
+        if cache is not None:
+            enable_cache(self.model.head, BranchCacheConfig(**cache))
         self._tokenize = self.manifest.tokenizer()
         low, high = self.manifest.normalization.bounds()
         self._bounds = (
@@ -156,8 +176,7 @@ class ReferencePolicy:
             contexts = self._contexts(requests, timings)
             before_head = self._now()
             noise = torch.stack([self._noise(request.seed) for request in requests])
-            actions = self.model.act(contexts, noise.to(self.device), self.steps, self._bounds)
-            chunks = actions[:, 0].cpu().numpy()
+            chunks = self._act(contexts, noise, requests)
             end = self._now()
         timings |= {"head": end - before_head, "total": end - start}
         rows = self.manifest.normalization.unnormalize(chunks)
@@ -174,6 +193,60 @@ class ReferencePolicy:
             )
             for i, request in enumerate(requests)
         ]
+
+    def accelerate(self, cache: Mapping[str, Any] | None, warm_start: float) -> None:
+        """Between inferences: settings of a cache as at construction, in place of the present
+        one, and of the warm start. ValueError or TypeError for settings that make no sense."""
+        self._warm = WarmStart(warm_start)
+        config = None if cache is None else BranchCacheConfig(**cache)
+        if is_cached(self.model.head):
+            disable_cache(self.model.head)
+        if config is not None:
+            enable_cache(self.model.head, config)
+
+    def reused(self) -> float:
+        """Share of the expert branches that the cache saved since it was enabled; NaN without."""
+        head = self.model.head
+        return summary(head).branch_reuse if is_cached(head) else math.nan
+
+    def _act(
+        self, contexts: torch.Tensor, noise: torch.Tensor, requests: Sequence[InferenceRequest]
+    ) -> np.ndarray:
+        """(B, H, A) normalized: those that can begin at the chunk in play together, and those
+        that cannot, or come out elsewhere, together from noise."""
+        chunks = np.empty((len(requests), *noise.shape[2:]), np.float32)
+        normalization = self.manifest.normalization
+        guesses = [self._warm.guess(request, normalization) for request in requests]
+        cold = [i for i, guess in enumerate(guesses) if guess is None]
+        warm = [i for i, guess in enumerate(guesses) if guess is not None]
+        if warm:
+            begun = torch.from_numpy(np.stack([guesses[i] for i in warm])[:, None])
+            found = self._denoise(contexts[warm], noise[warm], begun)
+            for i, chunk in zip(warm, found, strict=True):
+                chunks[i] = chunk
+                if not self._warm.holds(chunk, guesses[i], requests[i].executed_rows):
+                    cold.append(i)
+                    self.cold_restarts += 1
+        if cold:
+            whole = len(cold) == len(requests)
+            picked = (contexts, noise) if whole else (contexts[cold], noise[cold])
+            chunks[cold] = self._denoise(*picked)
+        return chunks
+
+    def _denoise(
+        self, contexts: torch.Tensor, noise: torch.Tensor, guess: torch.Tensor | None = None
+    ) -> np.ndarray:
+        moved = None if guess is None else guess.to(self.device)
+        actions = self.model.act(
+            contexts,
+            noise.to(self.device),
+            self.steps,
+            self._bounds,
+            self._solver,
+            moved,
+            self._warm.start,
+        )
+        return actions[:, 0].cpu().numpy()
 
     def _now(self) -> float:
         """Clock reading after all work that was given to the device, which may still be busy."""
@@ -301,6 +374,21 @@ def reference(
     source: str = "edge",
     size: str | None = None,
     quantize: str | None = None,
+    solver: str | None = None,
+    warm_start: float = 0.0,
+    cache: Mapping[str, Any] | None = None,
 ) -> ReferencePolicy:
     """Factory of the reference policy, ``ros_vla_accel.policies:reference``."""
-    return ReferencePolicy(checkpoint, steps, device, dtype, threads, source, size, quantize)
+    return ReferencePolicy(
+        checkpoint,
+        steps,
+        device,
+        dtype,
+        threads,
+        source,
+        size,
+        quantize,
+        solver,
+        warm_start,
+        cache,
+    )

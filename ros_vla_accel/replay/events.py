@@ -46,6 +46,9 @@ def _inference(msg: Any) -> Row:
         "edge_p95_ms": float(msg.edge_p95_ms),
         "inferences_edge": int(msg.inferences_edge),
         "replies_cloud": int(msg.replies_cloud),
+        # Recordings of earlier versions have neither.
+        "head_ms": float(getattr(msg, "head_ms", math.nan)),
+        "cache_reuse": float(getattr(msg, "cache_reuse", math.nan)),
     }
 
 

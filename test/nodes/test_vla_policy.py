@@ -395,3 +395,20 @@ def test_features_that_cannot_be_made_leave_the_arm_to_the_edge_and_images_go_th
     bench.until(lambda: robot.requests)
     assert {r.cut for r in robot.requests} == {"observation"}
     bench.until(lambda: "vision" not in robot.stats[-1].form_names)
+
+
+def test_the_action_head_is_cached_where_it_can_be_and_the_reuse_is_told(bench, robot):
+    arguments = {"moeca.enabled": True, "moeca.budget": 0.0, "moeca.warm_start": 0.2}
+    start(bench, policy="ros_vla_accel.policies:reference", **arguments)
+    bench.until(lambda: robot.stats and robot.stats[-1].status == "no instruction", 30.0)
+    assert robot.stats[-1].precision == "float32"
+    robot.instruct("open the drawer")
+    bench.until(lambda: robot.stats[-1].cache_reuse > 0.2, 20.0)
+    assert robot.stats[-1].head_ms > 0
+
+
+def test_a_policy_without_such_a_head_is_refused_by_name(bench, robot):
+    start(bench, **{"moeca.enabled": True})
+    robot.until_status("no action head that can be accelerated; set moeca.enabled: false")
+    robot.instruct("close it")
+    assert not robot.chunks

@@ -75,3 +75,22 @@ def test_dpm_solver_errs_less_than_ddim_at_the_same_steps() -> None:
 def test_an_unknown_solver_is_named_with_those_of_the_objective() -> None:
     with pytest.raises(ValueError, match=r"solver 'ddim' is unknown.*'flow'.*euler"):
         solve(lambda x, t: x, "flow", "ddim", 2)
+
+
+def test_the_ancestral_sampler_draws_from_the_data_and_repeats_itself() -> None:
+    """Data of variance 1/4 around zero, whose best guess of the noise is known: the chunks that
+    are drawn have that variance, and the same noise gives the same chunk."""
+    levels = signal_levels().double()
+
+    def noise(x: Tensor, time: float) -> Tensor:
+        level = float(levels[round(time * DIFFUSION_STEPS)])
+        return x * math.sqrt(1 - level) / (level / 4 + 1 - level)
+
+    def draw(steps: int) -> Tensor:
+        start = torch.randn(1, 1, 4000, 2, generator=torch.Generator().manual_seed(0)).double()
+        context = torch.zeros(1, 1, 1, dtype=torch.float64)
+        return sample("ddpm", KnownHead(noise), context, start, steps, BOUNDS, "ancestral")
+
+    drawn = draw(100)
+    assert float(drawn.std()) == pytest.approx(0.5, rel=0.05)
+    assert torch.equal(drawn, draw(100))
