@@ -44,6 +44,31 @@ class Manifest:
     def tokenizer(self) -> WordTokenizer:
         return WordTokenizer(self.vocabulary, self.model.words)
 
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON, without what is found anew at loading: hash and precision."""
+        return {
+            "spec": {
+                k: v
+                for k, v in asdict(self.spec).items()
+                if k not in ("checkpoint_hash", "precision")
+            },
+            "model": self.model.to_dict(),
+            "normalization": self.normalization.to_dict(),
+            "vocabulary": list(self.vocabulary),
+            "training": self.training,
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Manifest:
+        """The inverse, other keys ignored. Raises KeyError, TypeError or ValueError."""
+        return cls(
+            _spec(values["spec"]),
+            ModelConfig.from_dict(values["model"]),
+            Normalization.from_dict(values["normalization"]),
+            tuple(values["vocabulary"]),
+            values["training"],
+        )
+
 
 def identity(manifest: Manifest, weights_digest: str) -> str:
     """SHA-256 over everything that decides what the policy answers, not the weights alone.
@@ -78,15 +103,7 @@ def save_checkpoint(folder: Path, model: nn.Module, manifest: Manifest) -> str:
     digest = hashlib.sha256(weights).hexdigest()
     content = {
         "format": FORMAT,
-        "spec": {
-            k: v
-            for k, v in asdict(manifest.spec).items()
-            if k not in ("checkpoint_hash", "precision")
-        },
-        "model": manifest.model.to_dict(),
-        "normalization": manifest.normalization.to_dict(),
-        "vocabulary": list(manifest.vocabulary),
-        "training": manifest.training,
+        **manifest.to_dict(),
         "weights": {"file": WEIGHTS, "dtype": "bfloat16", "sha256": digest},
     }
     text = json.dumps(content, indent=1) + "\n"
@@ -128,13 +145,7 @@ def _read(folder: Path) -> tuple[Manifest, bytes]:
                 f"'{weights}' has SHA-256 {found[:12]}..., its manifest says {expected[:12]}...: "
                 "the file is damaged or belongs to another manifest; copy both again"
             )
-        manifest = Manifest(
-            _spec(content["spec"]),
-            ModelConfig.from_dict(content["model"]),
-            Normalization.from_dict(content["normalization"]),
-            tuple(content["vocabulary"]),
-            content["training"],
-        )
+        manifest = Manifest.from_dict(content)
         spec = replace(manifest.spec, checkpoint_hash=identity(manifest, found))
         return replace(manifest, spec=spec), data
     except CheckpointError:

@@ -1,0 +1,377 @@
+"""Stages of the reference VLA to ONNX: one trace per graph, then one file per precision.
+
+Weights are made narrow by ONNX Runtime's own tools: INT4 in blocks by its ``MatMulNBitsQuantizer``
+as ``DequantizeLinear`` (portable: TensorRT reads it, ONNX Runtime fuses it to ``MatMulNBits``),
+INT8 by its static quantizer as Q/DQ pairs, symmetric, per channel for weights and per tensor for
+activations. Which layers: those of ``policies.quantized.packable``, as in torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnxruntime
+import torch
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    QuantFormat,
+    QuantType,
+    quantize_static,
+)
+from onnxruntime.quantization.matmul_nbits_quantizer import (
+    DefaultWeightOnlyQuantConfig,
+    MatMulNBitsQuantizer,
+)
+from onnxruntime.tools.onnx_model_utils import make_dim_param_fixed
+from torch import Tensor
+
+from ros_vla_accel.engines.calibration import Recorded, record
+from ros_vla_accel.engines.errors import EngineError
+from ros_vla_accel.engines.manifest import (
+    DYNAMIC,
+    FILES_OF,
+    PRECISIONS,
+    Artifact,
+    EngineManifest,
+    digest,
+)
+from ros_vla_accel.engines.stages import (
+    GRAPHS,
+    STAGE_GRAPHS,
+    Step,
+    dense_copy,
+    graph_module,
+    signature,
+)
+from ros_vla_accel.policies.model import ReferenceVLA
+from ros_vla_accel.policies.quantized import packable
+from ros_vla_accel.policies.reference_policy import ReferencePolicy
+
+OPSET = 21
+"""The first with INT4 and blocks in DequantizeLinear."""
+BASES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+_PREFIX = "pkg.torch.onnx.name_scopes"
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """precisions: of ``manifest.PRECISIONS``; the first of each width is what a policy runs by
+    default. base: type of what stays wide in w4a16 and w8a8 (fp32, fp16, bf16). stages: those to
+    export. batches: fixed batch sizes besides the dynamic one. block_size: of INT4 weights."""
+
+    precisions: tuple[str, ...] = ("fp32", "w4a8")
+    stages: tuple[str, ...] = tuple(STAGE_GRAPHS)
+    base: str = "fp32"
+    batches: tuple[int, ...] = ()
+    block_size: int = 64
+
+    def __post_init__(self) -> None:
+        for name, values, known in (
+            ("precision", self.precisions, PRECISIONS),
+            ("stage", self.stages, STAGE_GRAPHS),
+            ("base", (self.base,), BASES),
+        ):
+            for value in values:
+                if value not in known:
+                    raise EngineError(f"{name} '{value}' is unknown; choose from {list(known)}")
+        if self.block_size not in (64, 128):
+            raise EngineError(f"block size {self.block_size} must be 64 or 128")
+        if any(batch < 1 for batch in self.batches):
+            raise EngineError(f"batch sizes {self.batches} must be at least 1")
+
+    @property
+    def graphs(self) -> tuple[str, ...]:
+        return tuple(g for stage in self.stages for g in STAGE_GRAPHS[stage])
+
+
+def export(
+    policy: ReferencePolicy, folder: Path, config: ExportConfig, calibration: Sequence[Any] = ()
+) -> EngineManifest:
+    """Writes the graphs and ``engines.json``.
+
+    policy: float32, on the CPU, not quantized, else EngineError. calibration: observations, which
+    w8a8 needs. Raises EngineError also for a model with an operator that ONNX has no form for.
+    """
+    if not isinstance(policy, ReferencePolicy) or len(policy.spec.widths) > 1:
+        raise EngineError(
+            f"policy '{policy.spec.name}' cannot be exported: it must be the reference policy "
+            "(ros_vla_accel.policies:reference) with `quantize` left out"
+        )
+    if policy.dtype != torch.float32 or policy.device.type != "cpu":
+        raise EngineError("export needs the policy in float32 on the CPU; leave dtype and device")
+    wanted = tuple(dict.fromkeys(FILES_OF.get(p, p) for p in config.precisions))
+    if "w8a8" in wanted and not calibration:
+        raise EngineError(
+            "w8a8 has static scales and needs calibration data: give --calibration FILE, or "
+            "record one in the simulator with --record-calibration FILE"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    recorded = _record(policy, calibration) if "w8a8" in wanted else None
+    writer = _Writer(folder, config)
+    traced: dict[tuple[str, str], onnx.ModelProto] = {}
+    graphs: dict[str, dict[str, dict[str, Artifact]]] = {}
+    for precision in wanted:
+        base = precision if precision in BASES else config.base
+        model = dense_copy(policy.model, BASES[base])
+        for graph in config.graphs:
+            if (base, graph) not in traced:
+                traced[base, graph] = trace(graph, model)
+            plain = traced[base, graph]
+            if precision in BASES:
+                made, layers = plain, ([], 0)
+            elif precision == "w4a16":
+                made, layers = int4(plain, config.block_size)
+            else:
+                assert recorded is not None
+                made, layers = _int8(graph, plain, model, recorded, BASES[base])
+            label = precision if layers[0] else base
+            graphs.setdefault(precision, {})[graph] = writer.write(made, graph, label, layers)
+    # In the order that was asked for, which is the order of preference.
+    ordered = {p: graphs[FILES_OF.get(p, p)] for p in config.precisions}
+    manifest = EngineManifest(
+        identity=policy.spec.identity,
+        policy=policy.manifest.to_dict(),
+        base=config.base,
+        opset=OPSET,
+        steps=policy.steps,
+        block_size=config.block_size,
+        calibration=dict(recorded.source) if recorded else None,
+        versions={
+            "torch": torch.__version__,
+            "onnx": onnx.__version__,
+            "onnxruntime": onnxruntime.__version__,
+        },
+        graphs=ordered,
+    )
+    manifest.save(folder)
+    return manifest
+
+
+def _record(policy: ReferencePolicy, observations: Sequence[Any]) -> Recorded:
+    model = policy.model
+    policy.model = dense_copy(model)
+    try:
+        return record(policy, observations)
+    finally:
+        policy.model = model
+
+
+def trace(
+    graph: str, model: ReferenceVLA, largest: dict[str, Tensor] | None = None
+) -> onnx.ModelProto:
+    """The graph with a dynamic batch (and number of steps); model: from ``dense_copy``."""
+    module = Step(model, largest).eval() if largest else graph_module(graph, model)
+    shapes = signature(graph, model.config)
+    example = tuple(example_inputs(graph, model, batch=2, steps=3).values())
+    dynamic: list[Any] = [
+        {axis: size for axis, size in enumerate(shape) if isinstance(size, str)}
+        for shape in shapes.inputs.values()
+    ]
+    if graph == "step":
+        dynamic = [*dynamic[:2], tuple(dynamic[2:])]
+    try:
+        with torch.no_grad(), _quiet():
+            program = torch.onnx.export(
+                module,
+                example,
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=list(shapes.inputs),
+                output_names=list(shapes.outputs),
+                dynamic_shapes=tuple(dynamic),
+                verbose=False,
+            )
+    except Exception as error:  # The exporter raises what each of its stages raises.
+        cause = error.__cause__ or error
+        raise EngineError(
+            f"graph '{graph}' cannot be exported: {type(cause).__name__}: {str(cause)[:500]}"
+        ) from error
+    assert program is not None
+    return program.model_proto
+
+
+def example_inputs(
+    graph: str, model: ReferenceVLA, batch: int, steps: int, seed: int = 0
+) -> dict[str, Tensor]:
+    """Random inputs of a graph; those that come from another graph are of the model's type."""
+    config, sizes = model.config, {"batch": batch, "steps": steps}
+    generator = torch.Generator().manual_seed(seed)
+    held = signature("condition", config).outputs
+    found: dict[str, Tensor] = {}
+    for name, shape in signature(graph, config).inputs.items():
+        size = [sizes.get(d, d) for d in shape]  # type: ignore[call-overload]
+        if name == "images":
+            found[name] = torch.randint(0, 256, size, generator=generator).to(torch.uint8)
+        elif name == "words":
+            found[name] = torch.randint(0, config.vocabulary, size, generator=generator)
+        elif name == "index":
+            found[name] = torch.tensor(steps - 1)
+        elif name == "times":
+            found[name] = torch.arange(steps) / steps
+        else:
+            dtype = model.head.position.dtype if name in held else torch.float32
+            found[name] = torch.randn(size, generator=generator).to(dtype)
+    return found
+
+
+def layer_of(node: onnx.NodeProto) -> str:
+    """Name of the ``nn.Linear`` that a product was traced from; "" for others."""
+    scopes = next((p.value for p in node.metadata_props if p.key == _PREFIX), "[]")
+    names = [part.strip(" '\"") for part in scopes.strip("[]").split(",")]
+    return names[-2] if len(names) > 1 and names[-1].startswith("linear") else ""
+
+
+def _products(model: onnx.ModelProto) -> tuple[dict[str, str], int]:
+    """Node -> layer, of the products to make narrow; and how many others have weights."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    chosen, kept = {}, 0
+    for node in model.graph.node:
+        if node.op_type not in ("MatMul", "Gemm") or node.input[1] not in constants:
+            continue
+        name = layer_of(node)
+        if node.op_type == "MatMul" and packable(torch.nn.Linear(1, 1), name):
+            chosen[node.name] = name
+        else:
+            kept += 1
+    return chosen, kept
+
+
+def int4(
+    model: onnx.ModelProto, block_size: int
+) -> tuple[onnx.ModelProto, tuple[list[str], int]]:
+    """A copy with INT4 weights: symmetric, one scale per block of inputs and output channel."""
+    chosen, kept = _products(model)
+    copied = onnx.ModelProto.FromString(model.SerializeToString())
+    if not chosen:
+        return copied, ([], kept)
+    settings = DefaultWeightOnlyQuantConfig(
+        block_size=block_size,
+        is_symmetric=True,
+        quant_format=QuantFormat.QDQ,
+        op_types_to_quantize=("MatMul",),
+    )
+    with _quiet():
+        quantizer = MatMulNBitsQuantizer(
+            copied, algo_config=settings, nodes_to_include=list(chosen)
+        )
+        quantizer.process()
+    return quantizer.model.model, (list(chosen.values()), kept)
+
+
+class _Reader(CalibrationDataReader):
+    def __init__(self, feeds: list[dict[str, Tensor]]) -> None:
+        self._feeds = iter(feeds)
+
+    def get_next(self) -> dict[str, Any] | None:
+        feed = next(self._feeds, None)
+        return None if feed is None else {k: v.contiguous().numpy() for k, v in feed.items()}
+
+
+def _int8(
+    graph: str,
+    plain: onnx.ModelProto,
+    model: ReferenceVLA,
+    recorded: Recorded,
+    dtype: torch.dtype,
+) -> tuple[onnx.ModelProto, tuple[list[str], int]]:
+    """Q/DQ pairs around the packed layers; the head's steps through ``StepScaled``."""
+    chosen, kept = _products(plain)
+    if not chosen:
+        return plain, ([], kept)
+    if graph == "step":
+        plain = trace(graph, copy.deepcopy(model), recorded.largest)
+        chosen, kept = _products(plain)
+    held = signature("condition", model.config).outputs
+    feeds = [
+        {k: v.to(dtype) if k in held else v for k, v in feed.items()}
+        for feed in recorded.feeds[graph]
+    ]
+    with _quiet(), tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder, "in.onnx"), Path(folder, "out.onnx")
+        onnx.save(plain, source)
+        quantize_static(
+            source,
+            target,
+            _Reader(feeds),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=["MatMul"],
+            nodes_to_quantize=list(chosen),
+            per_channel=True,
+            activation_type=QuantType.QInt8,
+            weight_type=QuantType.QInt8,
+            extra_options={
+                "ActivationSymmetric": True,
+                "WeightSymmetric": True,
+                "OpTypesToExcludeOutputQuantization": ["MatMul"],
+                "QDQOpTypePerChannelSupportToAxis": {"MatMul": 1},
+            },
+        )
+        return onnx.load(target), (list(chosen.values()), kept)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what exporter and quantizers say about every node; their errors are raised."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        finally:
+            logging.disable(disabled)
+
+
+class _Writer:
+    """Writes each file once, whole or not at all."""
+
+    def __init__(self, folder: Path, config: ExportConfig) -> None:
+        self.folder, self.config = folder, config
+        self.done: dict[tuple[str, str], dict[str, Artifact]] = {}
+
+    def write(
+        self, model: onnx.ModelProto, graph: str, label: str, layers: tuple[list[str], int]
+    ) -> dict[str, Artifact]:
+        """Shapes -> file; a graph without narrow layers is the file of its base."""
+        if (graph, label) in self.done:
+            return self.done[graph, label]
+        found = {DYNAMIC: self._one(model, f"{graph}.{label}.onnx", layers)}
+        for batch in self.config.batches:
+            fixed = onnx.ModelProto.FromString(model.SerializeToString())
+            make_dim_param_fixed(fixed.graph, "batch", batch)
+            name = f"{graph}.{label}.batch{batch}.onnx"
+            found[str(batch)] = self._one(fixed, name, layers)
+        self.done[graph, label] = found
+        return found
+
+    def _one(
+        self, model: onnx.ModelProto, name: str, layers: tuple[list[str], int]
+    ) -> Artifact:
+        onnx.checker.check_model(model)
+        data = model.SerializeToString(deterministic=True)
+        partial = self.folder / f"{name}.partial"
+        partial.write_bytes(data)
+        partial.replace(self.folder / name)
+        ends = [
+            {v.name: [_type(v), _shape(v)] for v in values}
+            for values in (model.graph.input, model.graph.output)
+        ]
+        return Artifact(name, digest(data), *ends, *layers)
+
+
+def _type(value: onnx.ValueInfoProto) -> str:
+    return onnx.TensorProto.DataType.Name(value.type.tensor_type.elem_type).lower()
+
+
+def _shape(value: onnx.ValueInfoProto) -> list[int | str]:
+    return [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
