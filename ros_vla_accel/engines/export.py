@@ -14,7 +14,7 @@ import io
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,8 @@ from ros_vla_accel.policies.reference_policy import ReferencePolicy
 
 OPSET = 21
 """The first with INT4 and blocks in DequantizeLinear."""
+BF16_OPSET = 22
+"""The first with convolutions in bfloat16."""
 BASES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 _PREFIX = "pkg.torch.onnx.name_scopes"
 
@@ -171,6 +173,7 @@ def trace(
 ) -> onnx.ModelProto:
     """The graph with a dynamic batch (and number of steps); model: from ``dense_copy``."""
     module = Step(model, largest).eval() if largest else graph_module(graph, model)
+    bf16 = model.head.position.dtype == torch.bfloat16
     shapes = signature(graph, model.config)
     example = tuple(example_inputs(graph, model, batch=2, steps=3).values())
     dynamic: list[Any] = [
@@ -185,7 +188,7 @@ def trace(
                 module,
                 example,
                 dynamo=True,
-                opset_version=OPSET,
+                opset_version=BF16_OPSET if bf16 else OPSET,
                 input_names=list(shapes.inputs),
                 output_names=list(shapes.outputs),
                 dynamic_shapes=tuple(dynamic),
@@ -316,7 +319,23 @@ def _int8(
                 "QDQOpTypePerChannelSupportToAxis": {"MatMul": 1},
             },
         )
-        return onnx.load(target), (list(chosen.values()), kept)
+        return _spare_others(onnx.load(target), chosen), (list(chosen.values()), kept)
+
+
+def _spare_others(model: onnx.ModelProto, chosen: Collection[str]) -> onnx.ModelProto:
+    """Gives whoever stays wide the wide tensor: the quantizer hands the rounded one to all that
+    read it, here the summary token, and ONNX Runtime's optimizer then fails on its slice
+    (https://github.com/microsoft/onnxruntime/issues/25526)."""
+    quantized = {n.output[0]: n.input[0] for n in model.graph.node if n.op_type == "QuantizeLinear"}
+    wide = {
+        n.output[0]: quantized[n.input[0]]
+        for n in model.graph.node
+        if n.op_type == "DequantizeLinear" and n.input[0] in quantized
+    }
+    for node in model.graph.node:
+        if node.name not in chosen:
+            node.input[:] = [wide.get(name, name) for name in node.input]
+    return model
 
 
 @contextlib.contextmanager

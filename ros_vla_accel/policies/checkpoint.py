@@ -154,6 +154,11 @@ def _read(folder: Path) -> tuple[Manifest, bytes]:
         raise CheckpointError(f"'{path}' is not a valid manifest: {error!r}") from error
 
 
+def read_identity(folder: Path) -> str:
+    """The policy's ``identity`` without building it. Raises CheckpointError."""
+    return _read(folder)[0].spec.checkpoint_hash
+
+
 def load_checkpoint(folder: Path) -> tuple[ReferenceVLA, Manifest]:
     """The model (float32, CPU, eval mode) and its manifest. Raises CheckpointError."""
     manifest, data = _read(folder)

@@ -115,23 +115,39 @@ class ReferencePolicy:
             raise ValueError(f"size '{size}' has random weights; leave checkpoint out")
         else:
             model, self.manifest = random_policy(size)
-        objective = self.manifest.model.objective
-        self.steps = DEFAULT_STEPS[objective] if steps is None else steps
-        check_steps(objective, self.steps)
         if device.startswith("cuda"):
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-        self.device, self.dtype, self.source = torch.device(device), DTYPES[dtype], source
-        self.model = model.to(self.device, self.dtype)
-        self.spec = replace(self.manifest.spec, precision=dtype)
-        # At its only width an unquantized model reads no latch: one that nothing is attached to.
-        self._latch = ActivationBits()
+        where, self.dtype = torch.device(device), DTYPES[dtype]
+        self._serve(
+            model.to(where, self.dtype), self.manifest, steps, where, source, solver, warm_start
+        )
+        self.spec = replace(self.spec, precision=dtype)
         if quantize:
             self._latch = quantize_reference(self.model)
             self.spec = replace(self.spec, widths=WIDTHS, precision=f"w4ax, rest {dtype}")
-        self._solver, self._warm = solver, WarmStart(warm_start)
-        self.cold_restarts = 0
         if cache is not None:
             enable_cache(self.model.head, BranchCacheConfig(**cache))
+
+    def _serve(
+        self,
+        model: ReferenceVLA,
+        manifest: Manifest,
+        steps: int | None,
+        device: torch.device,
+        source: str,
+        solver: str | None,
+        warm_start: float,
+    ) -> None:
+        """What answering needs besides the weights; ``model`` may be any with its three calls."""
+        objective = manifest.model.objective
+        self.steps = DEFAULT_STEPS[objective] if steps is None else steps
+        check_steps(objective, self.steps)
+        self.model, self.manifest, self.spec = model, manifest, manifest.spec
+        self.device, self.source = device, source
+        # At its only width an unquantized model reads no latch: one that nothing is attached to.
+        self._latch = ActivationBits()
+        self._solver, self._warm = solver, WarmStart(warm_start)
+        self.cold_restarts = 0
         self._tokenize = self.manifest.tokenizer()
         low, high = self.manifest.normalization.bounds()
         self._bounds = (
