@@ -69,5 +69,5 @@ $(STAMP): pyproject.toml setup.py constraints/cpu.txt
 	  if $(BIN)/pip install -q --dry-run --report - -c constraints/cpu.txt torch | grep -q '"name": "nvidia-'; \
 	  then index="--index-url $(TORCH_CPU_INDEX)"; fi; \
 	  echo "installing torch (CPU)"; $(BIN)/pip install -q -c constraints/cpu.txt $$index torch; }
-	$(BIN)/pip install -q -c constraints/cpu.txt -e '.[policy,cloud,ray,standalone,sim,fk,train,report,view,dev]'
+	$(BIN)/pip install -q -c constraints/cpu.txt -e '.[policy,onnx,tensorrt,cloud,ray,standalone,sim,fk,train,report,view,dev]'
 	touch $@

@@ -14,6 +14,7 @@ COMMANDS = {
     "train": ("ros_vla_accel.experiments.train", "train the reference policy"),
     "eval": ("ros_vla_accel.experiments.evaluate", "success of a policy in closed loop"),
     "calibrate": ("ros_vla_accel.experiments.calibrate", "widths and triggers for one policy"),
+    "export": ("ros_vla_accel.experiments.export", "the policy for ONNX Runtime and TensorRT"),
     "replay": ("ros_vla_accel.replay.command", "the decisions on a recording, and CI by them"),
     "report": ("ros_vla_accel.replay.report", "a recording as one HTML page"),
     "view": ("ros_vla_accel.replay.view", "the same signals live, for Foxglove"),
@@ -35,6 +36,9 @@ _EXTRAS = {
     "pinocchio": "fk",
     "matplotlib": "train",
     "pyarrow": "train",
+    "onnx": "onnx",
+    "onnxscript": "onnx",
+    "onnxruntime": "onnx",
     "plotly": "report",
     "foxglove": "view",
 }

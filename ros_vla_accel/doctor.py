@@ -22,6 +22,7 @@ from ros_vla_accel.cloud.keys import ROLES, KeyFileError, KeyFolder
 _PACKAGES = {
     "core": ("numpy", "pyzmq", "msgpack", "opencv-python-headless", "rosbags", "pyyaml", "rich"),
     "policy": ("torch", "safetensors"),
+    "onnx": ("onnx", "onnxscript", "onnxruntime"),
     "cloud": ("prometheus-client",),
     "ray": ("ray",),
     "standalone": ("cyclonedds",),
@@ -140,7 +141,15 @@ def _policy() -> list[Finding]:
             "policy at the commanded 2, 4, 8 or 16",
         ),
         *_kernels(),
-        ("policy", "engine", "ok", "torch"),
+        *_engines(),
+    ]
+
+
+def _engines() -> list[Finding]:
+    from ros_vla_accel.engines.report import engines
+
+    return [
+        ("engines", name, "ok" if usable else "note", text) for name, usable, text in engines()
     ]
 
 

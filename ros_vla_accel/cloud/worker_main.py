@@ -18,7 +18,8 @@ from ros_vla_accel.cloud.keys import KeyFileError, KeyFolder
 from ros_vla_accel.cloud.metrics import serve_metrics
 from ros_vla_accel.cloud.ray_backend import RayBackend, RayConfig, RayError
 from ros_vla_accel.cloud.worker import Worker, WorkerError
-from ros_vla_accel.policies.loader import PolicyLoadError, load_policy, policy_arguments
+from ros_vla_accel.engines import ENGINES, EngineChoice
+from ros_vla_accel.policies.loader import PolicyLoadError, policy_arguments
 
 logger = logging.getLogger(__name__)
 
@@ -91,9 +92,15 @@ def _backend(arguments: argparse.Namespace) -> Backend:
         if wanted:
             raise ValueError(f"--{wanted[0].replace('_', '-')} needs --backend ray")
         _limit_threads_before_import(arguments.threads)
-        policy = load_policy(arguments.policy, arguments.policy_args)
+        engine = EngineChoice(arguments.engine, arguments.engine_dir, arguments.engine_fallback)
+        policy = engine.load(arguments.policy, arguments.policy_args, arguments.threads)
         _limit_threads(arguments.threads)
         return InProcess(policy)
+    if arguments.engine != "torch":
+        raise ValueError(
+            "--engine needs --backend process; on Ray, --policy ros_vla_accel.engines:exported "
+            "with engine, engine_dir and threads in --policy-args does the same"
+        )
     name = f"{socket.gethostname()} {arguments.bind}"
     config = RayConfig(
         name=name.replace("*", f"any of process {os.getpid()}"),
@@ -115,6 +122,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--policy-args", metavar="YAML", help="file with the function's keyword arguments"
+    )
+    parser.add_argument("--engine", default="torch", choices=ENGINES, help="what runs the policy")
+    parser.add_argument(
+        "--engine-dir", default="", metavar="DIR", help="folder that `ros-vla-accel export` wrote"
+    )
+    parser.add_argument(
+        "--engine-fallback", action="store_true", help="torch when the engine cannot be had"
     )
     parser.add_argument(
         "--bind",

@@ -1,13 +1,14 @@
 """The reference policy on ONNX Runtime and TensorRT, one engine per precision.
 
-``load`` is what nodes and the cloud worker call; ``exported`` is a factory for everything else
-that takes a policy by name. Neither torch nor an engine is imported before it is asked for.
+``EngineChoice`` is what nodes and the cloud worker load a policy with; ``exported`` is a factory
+for everything else that takes a policy by name. Torch and engines are imported when asked for.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from ros_vla_accel.policies.loader import PolicyLoadError, load_policy, policy_a
 if TYPE_CHECKING:
     from ros_vla_accel.engines.policy import ExportedPolicy
 
-__all__ = ["ENGINES", "EngineError", "exported", "load"]
+__all__ = ["ENGINES", "EngineChoice", "EngineError", "exported"]
 
 log = logging.getLogger(__name__)
 
@@ -31,34 +32,44 @@ _TORCH_ONLY = ("checkpoint", "device", "dtype", "threads", "quantize")
 """Policy arguments that say how torch runs it, or which checkpoint is meant."""
 
 
-def load(
-    name: str,
-    args: Mapping[str, Any] | str | Path | None = None,
-    engine: str = "torch",
-    engine_dir: str | Path = "",
-    fallback: bool = False,
-    threads: int | None = None,
-) -> Policy:
-    """A policy on an engine. ``torch`` is ``load_policy(name, args)``.
+@dataclass(frozen=True)
+class EngineChoice:
+    """What runs a policy: the parameters ``engine``, ``engine_dir`` and ``engine_fallback``.
 
-    engine_dir: what ``ros-vla-accel export`` wrote, of the checkpoint that name and args mean.
-    fallback: run in torch, with a warning, when the engine cannot be had. threads: of the engine.
-    Raises PolicyLoadError.
+    directory: what ``ros-vla-accel export`` wrote, of the checkpoint that the policy's name and
+    arguments mean. fallback: run in torch, with a warning, when the engine cannot be had.
     """
-    if engine not in ENGINES:
-        raise PolicyLoadError(f"engine '{engine}' is unknown; choose from {', '.join(ENGINES)}")
-    if engine == "torch":
-        return load_policy(name, args)
-    arguments = policy_arguments(args)
-    try:
-        return _engine_policy(name, arguments, engine, engine_dir, threads)
-    except EngineError as error:
-        if not fallback:
+
+    engine: str = "torch"
+    directory: str | Path = ""
+    fallback: bool = False
+
+    def load(
+        self,
+        name: str,
+        args: Mapping[str, Any] | str | Path | None = None,
+        threads: int | None = None,
+    ) -> Policy:
+        """The policy; with ``torch`` that of ``load_policy(name, args)``.
+
+        threads: of the engine. Raises PolicyLoadError.
+        """
+        if self.engine not in ENGINES:
             raise PolicyLoadError(
-                f"engine {engine}: {error}. To run in torch instead, set engine_fallback"
-            ) from error
-        log.warning("engine %s: %s; running in torch instead (engine_fallback)", engine, error)
-    return load_policy(name, {k: v for k, v in arguments.items() if k not in _OWN})
+                f"engine '{self.engine}' is unknown; choose from {', '.join(ENGINES)}"
+            )
+        if self.engine == "torch":
+            return load_policy(name, args)
+        arguments = policy_arguments(args)
+        try:
+            return _engine_policy(name, arguments, self.engine, self.directory, threads)
+        except EngineError as error:
+            if not self.fallback:
+                raise PolicyLoadError(
+                    f"engine {self.engine}: {error}. To run in torch instead: engine_fallback"
+                ) from error
+            log.warning("engine %s: %s. Running in torch instead", self.engine, error)
+        return load_policy(name, {k: v for k, v in arguments.items() if k not in _OWN})
 
 
 def _engine_policy(
@@ -68,7 +79,7 @@ def _engine_policy(
         raise EngineError(f"only {REFERENCE} can be exported, not '{name}'; set engine: torch")
     unknown = sorted(set(arguments) - {*_OWN, *_BOTH, *_TORCH_ONLY})
     if unknown:
-        raise EngineError(f"policy arguments {unknown} cannot be used on an engine; leave them out")
+        raise EngineError(f"policy arguments {unknown} cannot be used on an engine")
     if not engine_dir:
         raise EngineError("engine_dir is empty; name the folder that `ros-vla-accel export` wrote")
     given = {k: arguments[k] for k in (*_OWN, *_BOTH) if k in arguments}

@@ -1,4 +1,4 @@
-"""Observations that static scales are taken from, and what the graphs see when they run on them."""
+"""Observations that static scales are taken from, and what the graphs see while they run."""
 
 from __future__ import annotations
 
@@ -122,9 +122,7 @@ def record(policy: ReferencePolicy, observations: Sequence[Observation]) -> Reco
 
 
 @contextmanager
-def _ranges(
-    head: nn.Module, step: Callable[[], int], steps: int
-) -> Iterator[dict[str, Tensor]]:
+def _ranges(head: nn.Module, step: Callable[[], int], steps: int) -> Iterator[dict[str, Tensor]]:
     """Largest input magnitude of every packed layer that runs within a step, while it is open."""
     largest: dict[str, Tensor] = {}
     hooks = []

@@ -46,10 +46,10 @@ from ros_vla_accel.engines.manifest import (
     digest,
 )
 from ros_vla_accel.engines.stages import (
-    GRAPHS,
     STAGE_GRAPHS,
     Step,
     dense_copy,
+    example_inputs,
     graph_module,
     signature,
 )
@@ -203,30 +203,6 @@ def trace(
     return program.model_proto
 
 
-def example_inputs(
-    graph: str, model: ReferenceVLA, batch: int, steps: int, seed: int = 0
-) -> dict[str, Tensor]:
-    """Random inputs of a graph; those that come from another graph are of the model's type."""
-    config, sizes = model.config, {"batch": batch, "steps": steps}
-    generator = torch.Generator().manual_seed(seed)
-    held = signature("condition", config).outputs
-    found: dict[str, Tensor] = {}
-    for name, shape in signature(graph, config).inputs.items():
-        size = [sizes.get(d, d) for d in shape]  # type: ignore[call-overload]
-        if name == "images":
-            found[name] = torch.randint(0, 256, size, generator=generator).to(torch.uint8)
-        elif name == "words":
-            found[name] = torch.randint(0, config.vocabulary, size, generator=generator)
-        elif name == "index":
-            found[name] = torch.tensor(steps - 1)
-        elif name == "times":
-            found[name] = torch.arange(steps) / steps
-        else:
-            dtype = model.head.position.dtype if name in held else torch.float32
-            found[name] = torch.randn(size, generator=generator).to(dtype)
-    return found
-
-
 def layer_of(node: onnx.NodeProto) -> str:
     """Name of the ``nn.Linear`` that a product was traced from; "" for others."""
     scopes = next((p.value for p in node.metadata_props if p.key == _PREFIX), "[]")
@@ -249,9 +225,7 @@ def _products(model: onnx.ModelProto) -> tuple[dict[str, str], int]:
     return chosen, kept
 
 
-def int4(
-    model: onnx.ModelProto, block_size: int
-) -> tuple[onnx.ModelProto, tuple[list[str], int]]:
+def int4(model: onnx.ModelProto, block_size: int) -> tuple[onnx.ModelProto, tuple[list[str], int]]:
     """A copy with INT4 weights: symmetric, one scale per block of inputs and output channel."""
     chosen, kept = _products(model)
     copied = onnx.ModelProto.FromString(model.SerializeToString())
@@ -326,7 +300,9 @@ def _spare_others(model: onnx.ModelProto, chosen: Collection[str]) -> onnx.Model
     """Gives whoever stays wide the wide tensor: the quantizer hands the rounded one to all that
     read it, here the summary token, and ONNX Runtime's optimizer then fails on its slice
     (https://github.com/microsoft/onnxruntime/issues/25526)."""
-    quantized = {n.output[0]: n.input[0] for n in model.graph.node if n.op_type == "QuantizeLinear"}
+    quantized = {
+        n.output[0]: n.input[0] for n in model.graph.node if n.op_type == "QuantizeLinear"
+    }
     wide = {
         n.output[0]: quantized[n.input[0]]
         for n in model.graph.node
@@ -373,9 +349,7 @@ class _Writer:
         self.done[graph, label] = found
         return found
 
-    def _one(
-        self, model: onnx.ModelProto, name: str, layers: tuple[list[str], int]
-    ) -> Artifact:
+    def _one(self, model: onnx.ModelProto, name: str, layers: tuple[list[str], int]) -> Artifact:
         onnx.checker.check_model(model)
         data = model.SerializeToString(deterministic=True)
         partial = self.folder / f"{name}.partial"

@@ -218,3 +218,27 @@ def dense_copy(model: ReferenceVLA, dtype: torch.dtype = torch.float32) -> Refer
     for block in copied.head.blocks:
         block.moe = DenseMixture(block.moe)
     return copied.eval().requires_grad_(False)
+
+
+def example_inputs(
+    graph: str, model: ReferenceVLA, batch: int, steps: int, seed: int = 0
+) -> dict[str, Tensor]:
+    """Random inputs of a graph; those that come from another graph are of the model's type."""
+    config, sizes = model.config, {"batch": batch, "steps": steps}
+    generator = torch.Generator().manual_seed(seed)
+    held = signature("condition", config).outputs
+    found: dict[str, Tensor] = {}
+    for name, shape in signature(graph, config).inputs.items():
+        size = [sizes.get(d, d) for d in shape]  # type: ignore[call-overload]
+        if name == "images":
+            found[name] = torch.randint(0, 256, size, generator=generator).to(torch.uint8)
+        elif name == "words":
+            found[name] = torch.randint(0, config.vocabulary, size, generator=generator)
+        elif name == "index":
+            found[name] = torch.tensor(steps - 1)
+        elif name == "times":
+            found[name] = torch.arange(steps) / steps
+        else:
+            dtype = model.head.position.dtype if name in held else torch.float32
+            found[name] = torch.randn(size, generator=generator).to(dtype)
+    return found

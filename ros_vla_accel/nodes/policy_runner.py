@@ -21,7 +21,7 @@ from ros_vla_accel.contracts import (
     PolicySpec,
     SplitPolicy,
 )
-from ros_vla_accel.policies.loader import load_policy
+from ros_vla_accel.engines import EngineChoice
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class PolicyRunner:
     text) whatever else happened, with None for a failed load. After ``close`` none is called: an
     inference that hangs must not hold up the node, so nobody waits for it.
 
-    threads: CPU threads of the policy, if it uses torch.
+    threads: CPU threads of the policy, if it uses torch or an engine.
     """
 
     def __init__(
@@ -45,6 +45,7 @@ class PolicyRunner:
         on_loaded: Callable[[Policy], None],
         on_answer: Callable[[ActionChunk, float], None],
         on_failure: Callable[[InferenceRequest | None, str], None],
+        engine: EngineChoice | None = None,
     ) -> None:
         if threads < 1:
             raise ValueError(f"threads is {threads}; a policy needs at least one")
@@ -54,7 +55,7 @@ class PolicyRunner:
         self._started_s: float | None = None
         self._thread = ThreadPoolExecutor(1, "policy")
         self._policy: Any = None
-        self._thread.submit(self._load, name, args, threads)
+        self._thread.submit(self._load, name, args, threads, engine or EngineChoice())
 
     @property
     def busy_s(self) -> float:
@@ -81,9 +82,9 @@ class PolicyRunner:
         self._closed = True
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _load(self, name: str, args: str, threads: int) -> None:
+    def _load(self, name: str, args: str, threads: int, engine: EngineChoice) -> None:
         try:
-            policy = load_policy(name, args)
+            policy = engine.load(name, args, threads)
             if "torch" in sys.modules:
                 # OpenMP keeps the number per calling thread, so it is set on this one.
                 sys.modules["torch"].set_num_threads(threads)

@@ -22,6 +22,7 @@ from ros_vla_accel.contracts import (
     SplitPolicy,
 )
 from ros_vla_accel.contracts import ActionChunk as Chunk
+from ros_vla_accel.engines import EngineChoice
 from ros_vla_accel.msg import (
     ActionChunk,
     ExecutorState,
@@ -67,6 +68,9 @@ class VlaPolicy(AccelNode):
         self.declare("policy", "ros_vla_accel.policies:reference", "module:factory")
         self.declare("policy_args", "", "YAML file with the factory's arguments")
         self.declare("threads", 1, "CPU threads of the policy")
+        self.declare("engine", "torch", "torch, onnxruntime or tensorrt")
+        self.declare("engine_dir", "", "folder that `ros-vla-accel export` wrote")
+        self.declare("engine_fallback", False, "run in torch when the engine cannot be had")
         self.declare("jpeg_quality", 90, "of images sent to the cloud, 1..100")
         self.declare("moeca.enabled", False, "cache the action head's expert branches")
         self.declare("moeca.budget", 0.25, "of a full step's cost, between full steps")
@@ -114,6 +118,11 @@ class VlaPolicy(AccelNode):
             self._on_loaded,
             self._on_answer,
             self._on_failed_answer,
+            EngineChoice(
+                self.get_parameter("engine").value,
+                self.get_parameter("engine_dir").value,
+                self.get_parameter("engine_fallback").value,
+            ),
         )
 
     def _stop(self) -> None:

@@ -1,0 +1,131 @@
+"""``export --check``: every precision on ONNX Runtime against the policy in torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ros_vla_accel.contracts import InferenceRequest, Observation, PolicySpec
+from ros_vla_accel.engines.errors import EngineError
+from ros_vla_accel.engines.manifest import DYNAMIC, PRECISIONS, EngineManifest
+from ros_vla_accel.engines.onnxruntime_engine import OnnxRuntimeEngine
+from ros_vla_accel.engines.policy import ExportedPolicy
+from ros_vla_accel.engines.stages import GRAPHS, dense_copy, example_inputs, graph_module
+from ros_vla_accel.policies.model import ReferenceVLA
+from ros_vla_accel.policies.reference_policy import ReferencePolicy
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Of one precision and graph (or of whole ``actions``) from float32 in torch.
+
+    largest and rms: absolute, in the unit of the output (actions in their units). scale: largest
+    magnitude of torch's output. problem: why it could not be run, or empty.
+    """
+
+    precision: str
+    graph: str
+    shapes: str
+    largest: float = float("nan")
+    rms: float = float("nan")
+    scale: float = float("nan")
+    problem: str = ""
+
+
+def check(
+    policy: ReferencePolicy,
+    folder: Path,
+    requests: Sequence[InferenceRequest],
+    precisions: Sequence[str] | None = None,
+) -> list[Difference]:
+    """Graph by graph on equal random inputs, then actions of whole inferences.
+
+    precisions: those of the manifest, and w4a8 where there is w4a16.
+    """
+    manifest = EngineManifest.load(folder)
+    dense = dense_copy(policy.model)
+    found = []
+    for precision in precisions or manifest.graphs:
+        for graph, files in manifest.graphs[precision].items():
+            for shapes in files:
+                found.append(_graph(manifest, folder, dense, precision, graph, shapes))
+        if set(manifest.graphs[precision]) >= set(GRAPHS):
+            found.append(_actions(policy, manifest, folder, requests, precision))
+    return found
+
+
+def random_observation(spec: PolicySpec, seed: int) -> Observation:
+    """Images and joints of noise: nothing that a policy was trained for."""
+    rng = np.random.default_rng(seed)
+    images = {
+        c.name: rng.integers(0, 255, (c.height, c.width, 3), dtype=np.uint8) for c in spec.cameras
+    }
+    state = rng.standard_normal(len(spec.state_names)).astype(np.float32)
+    return Observation(images, state, "open the drawer", seed)
+
+
+def _graph(
+    manifest: EngineManifest,
+    folder: Path,
+    dense: ReferenceVLA,
+    precision: str,
+    graph: str,
+    shapes: str,
+) -> Difference:
+    batch = 2 if shapes == DYNAMIC else int(shapes)
+    steps = manifest.steps
+    inputs = example_inputs(graph, dense, batch, steps)
+    with torch.inference_mode():
+        outputs = graph_module(graph, dense)(*inputs.values())
+    expected = outputs if isinstance(outputs, tuple) else (outputs,)
+    try:
+        session = OnnxRuntimeEngine(folder, manifest, 1, shapes).session(precision, graph)
+        types = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+        held = {
+            name: tensor.to(types.get(session.inputs[name], tensor.dtype)).contiguous()
+            for name, tensor in inputs.items()
+        }
+        outs = [
+            torch.empty(want.shape, dtype=types.get(kind, torch.float32))
+            for want, kind in zip(expected, session.outputs.values(), strict=True)
+        ]
+        for name, tensor in (*held.items(), *zip(session.outputs, outs, strict=True)):
+            session.bind(name, tensor)
+        session.run()
+    except EngineError as error:
+        return Difference(precision, graph, shapes, problem=str(error))
+    errors = torch.cat([(o.float() - e).flatten() for o, e in zip(outs, expected, strict=True)])
+    largest = max(float(e.abs().max()) for e in expected)
+    rms = float(errors.square().mean().sqrt())
+    return Difference(precision, graph, shapes, float(errors.abs().max()), rms, largest)
+
+
+def _actions(
+    policy: ReferencePolicy,
+    manifest: EngineManifest,
+    folder: Path,
+    requests: Sequence[InferenceRequest],
+    precision: str,
+) -> Difference:
+    width = PRECISIONS[precision]
+    # A policy needs 16 bits; a narrow precision is judged alone all the same.
+    wide = next((p for p in manifest.graphs if PRECISIONS[p] == 16), None)
+    chosen = [precision] if width == 16 or wide is None else [wide, precision]
+    try:
+        engine = OnnxRuntimeEngine(folder, manifest)
+        exported = ExportedPolicy(manifest, engine, chosen, policy.steps)
+        errors, scale = [], 0.0
+        for request in requests:
+            (expected,) = policy.infer([request])
+            (got,) = exported.infer([replace(request, activation_bits=width)])
+            errors.append(got.actions - expected.actions)
+            scale = max(scale, float(np.abs(expected.actions).max()))
+    except EngineError as error:
+        return Difference(precision, "actions", DYNAMIC, problem=str(error))
+    stacked = np.stack(errors)
+    rms = float(np.sqrt(np.square(stacked).mean()))
+    return Difference(precision, "actions", DYNAMIC, float(np.abs(stacked).max()), rms, scale)
