@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from ros_vla_accel.contracts import InferenceRequest, Observation, PolicySpec
+from ros_vla_accel.engines.calibration import record
 from ros_vla_accel.engines.errors import EngineError
 from ros_vla_accel.engines.manifest import DYNAMIC, PRECISIONS, EngineManifest
-from ros_vla_accel.engines.onnxruntime_engine import OnnxRuntimeEngine
+from ros_vla_accel.engines.onnxruntime_engine import OnnxRuntimeEngine, OnnxSession
 from ros_vla_accel.engines.policy import ExportedPolicy
-from ros_vla_accel.engines.stages import GRAPHS, dense_copy, example_inputs, graph_module
-from ros_vla_accel.policies.model import ReferenceVLA
+from ros_vla_accel.engines.stages import GRAPHS, dense_copy, graph_module
 from ros_vla_accel.policies.reference_policy import ReferencePolicy
+
+INPUTS = 8
+"""Calls of each graph that are compared."""
+_TYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -42,17 +48,24 @@ def check(
     requests: Sequence[InferenceRequest],
     precisions: Sequence[str] | None = None,
 ) -> list[Difference]:
-    """Graph by graph on equal random inputs, then actions of whole inferences.
+    """Graph by graph, each on inputs from torch, then actions of whole inferences.
 
-    precisions: those of the manifest, and w4a8 where there is w4a16.
+    requests: whole observations. precisions: None: those of the manifest.
     """
     manifest = EngineManifest.load(folder)
     dense = dense_copy(policy.model)
+    own = copy.copy(policy)
+    own.model = dense
+    feeds = record(own, [r.observation for r in requests]).feeds  # type: ignore[misc]
     found = []
     for precision in precisions or manifest.graphs:
         for graph, files in manifest.graphs[precision].items():
             for shapes in files:
-                found.append(_graph(manifest, folder, dense, precision, graph, shapes))
+                some = feeds[graph][:: max(1, len(feeds[graph]) // INPUTS)]
+                engine = OnnxRuntimeEngine(folder, manifest, 1, shapes)
+                module = graph_module(graph, dense)
+                batch = 2 if shapes == DYNAMIC else int(shapes)
+                found.append(_graph(engine, module, some, precision, graph, shapes, batch))
         if set(manifest.graphs[precision]) >= set(GRAPHS):
             found.append(_actions(policy, manifest, folder, requests, precision))
     return found
@@ -69,39 +82,51 @@ def random_observation(spec: PolicySpec, seed: int) -> Observation:
 
 
 def _graph(
-    manifest: EngineManifest,
-    folder: Path,
-    dense: ReferenceVLA,
+    engine: OnnxRuntimeEngine,
+    module: nn.Module,
+    feeds: Sequence[dict[str, Tensor]],
     precision: str,
     graph: str,
     shapes: str,
+    batch: int,
 ) -> Difference:
-    batch = 2 if shapes == DYNAMIC else int(shapes)
-    steps = manifest.steps
-    inputs = example_inputs(graph, dense, batch, steps)
-    with torch.inference_mode():
-        outputs = graph_module(graph, dense)(*inputs.values())
-    expected = outputs if isinstance(outputs, tuple) else (outputs,)
+    """Inputs are those of torch's own inferences, each ``batch`` times."""
+    errors, largest = [], 0.0
     try:
-        session = OnnxRuntimeEngine(folder, manifest, 1, shapes).session(precision, graph)
-        types = {"float16": torch.float16, "bfloat16": torch.bfloat16}
-        held = {
-            name: tensor.to(types.get(session.inputs[name], tensor.dtype)).contiguous()
-            for name, tensor in inputs.items()
-        }
-        outs = [
-            torch.empty(want.shape, dtype=types.get(kind, torch.float32))
-            for want, kind in zip(expected, session.outputs.values(), strict=True)
-        ]
-        for name, tensor in (*held.items(), *zip(session.outputs, outs, strict=True)):
-            session.bind(name, tensor)
-        session.run()
+        session = engine.session(precision, graph)
+        for feed in feeds:
+            inputs = {
+                name: tensor if name in ("index", "times") else torch.cat([tensor] * batch)
+                for name, tensor in feed.items()
+            }
+            with torch.inference_mode():
+                outputs = module(*inputs.values())
+            expected = outputs if isinstance(outputs, tuple) else (outputs,)
+            for got, want in zip(_run(session, inputs, expected), expected, strict=True):
+                errors.append((got.float() - want).flatten())
+                largest = max(largest, float(want.abs().max()))
     except EngineError as error:
         return Difference(precision, graph, shapes, problem=str(error))
-    errors = torch.cat([(o.float() - e).flatten() for o, e in zip(outs, expected, strict=True)])
-    largest = max(float(e.abs().max()) for e in expected)
-    rms = float(errors.square().mean().sqrt())
-    return Difference(precision, graph, shapes, float(errors.abs().max()), rms, largest)
+    every = torch.cat(errors)
+    rms = float(every.square().mean().sqrt())
+    return Difference(precision, graph, shapes, float(every.abs().max()), rms, largest)
+
+
+def _run(
+    session: OnnxSession, inputs: dict[str, Tensor], expected: Sequence[Tensor]
+) -> list[Tensor]:
+    kept = {
+        name: tensor.to(_TYPES.get(session.inputs[name], tensor.dtype)).contiguous()
+        for name, tensor in inputs.items()
+    }
+    outs = [
+        torch.empty(want.shape, dtype=_TYPES.get(kind, torch.float32))
+        for want, kind in zip(expected, session.outputs.values(), strict=True)
+    ]
+    for name, tensor in (*kept.items(), *zip(session.outputs, outs, strict=True)):
+        session.bind(name, tensor)
+    session.run()
+    return outs
 
 
 def _actions(

@@ -239,7 +239,9 @@ def int4(model: onnx.ModelProto, block_size: int) -> tuple[onnx.ModelProto, tupl
     )
     with _quiet():
         quantizer = MatMulNBitsQuantizer(
-            copied, algo_config=settings, nodes_to_include=list(chosen)
+            copied,
+            algo_config=settings,
+            nodes_to_exclude=[n.name for n in copied.graph.node if n.name not in chosen],
         )
         quantizer.process()
     return quantizer.model.model, (list(chosen.values()), kept)

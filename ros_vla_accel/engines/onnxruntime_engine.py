@@ -18,6 +18,9 @@ from ros_vla_accel.engines.manifest import (
 
 ACCURACY_LEVELS = {"w4a16": 1, "w4a8": 4}
 """Of ``MatMulNBits``: 1 multiplies in float32, 4 quantizes activations to INT8 per block."""
+_BROKEN_OPTIMIZER = "QDQPropagationTransformer"
+"""It copies INT8 quantizers through reshapes in a form that the next optimizer cannot read
+(https://github.com/microsoft/onnxruntime/issues/25526); without it, times are the same."""
 _NUMPY = {
     torch.float32: np.float32,
     torch.float16: np.float16,
@@ -91,7 +94,12 @@ def load(
 ) -> onnxruntime.InferenceSession:
     """Raises EngineError for a damaged file, or an operator without a kernel here."""
     try:
-        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(
+            data,
+            options,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=[_BROKEN_OPTIMIZER],
+        )
     except Exception as error:  # pybind classes of their own for each status.
         raise EngineError(
             f"ONNX Runtime {onnxruntime.__version__} cannot run '{name}' on this CPU: {error}"

@@ -176,7 +176,8 @@ def build(
     parser = trt.OnnxParser(network, logger())
     logger().errors.clear()
     if not parser.parse(model):
-        reasons = "; ".join(str(parser.get_error(i).desc()) for i in range(parser.num_errors))
+        errors = [parser.get_error(i) for i in range(parser.num_errors)]
+        reasons = "; ".join(f"{e.node_operator()} '{e.node_name()}': {e.desc()}" for e in errors)
         raise EngineError(f"TensorRT cannot read '{name}': {reasons[:500]}")
     config = builder.create_builder_config()
     _set_profile(builder, network, config, steps, max_batch)

@@ -173,7 +173,7 @@ def _check_table(found: Sequence[Any], recorded: bool) -> Table:
     seen = "recorded" if recorded else "random"
     table = Table(
         title="ONNX Runtime against torch in float32",
-        caption=f"graphs on random inputs; actions: whole inferences on {seen} observations",
+        caption=f"inputs from torch on {seen} observations; actions: whole inferences",
     )
     for name in ("precision", "graph", "shapes", "largest error", "rms", "of at most"):
         table.add_column(name, justify="left" if name in ("precision", "graph") else "right")
