@@ -6,6 +6,7 @@ import importlib
 import sys
 
 BENCHMARKS = {
+    "engines": "ONNX Runtime in every precision against torch: time of an inference, and memory",
     "kernels": "INT4 linear layers against BF16 and FP32, per shape and rows",
     "load": "1 to 128 robots on one cloud worker, with and without batching",
     "memory": "a 7B decoder in INT4: peak memory, and time against BF16",

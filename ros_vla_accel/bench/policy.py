@@ -52,7 +52,7 @@ def requests(policy: Policy, count: int) -> list[InferenceRequest]:
     ]
 
 
-def _peak_mb() -> float:
+def peak_memory_mb() -> float:
     # Not getrusage: its peak is inherited from the process that started this one.
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
@@ -66,7 +66,7 @@ def measure(size: str, dtype: str, threads: list[int], count: int) -> list[dict[
 
     from ros_vla_accel.policies import reference
 
-    before_mb = _peak_mb()
+    before_mb = peak_memory_mb()
     policy = reference(dtype=dtype, size=None if size == "shipped" else size)
     weights = [p.numel() * p.element_size() for p in policy.model.parameters()]
     rows = []
@@ -94,7 +94,7 @@ def measure(size: str, dtype: str, threads: list[int], count: int) -> list[dict[
                 row[f"{stage}_ms_p50"] = percentile(times[stage], 50)
                 row[f"{stage}_ms_p95"] = percentile(times[stage], 95)
             rows.append(row)
-    peak_mb = _peak_mb() - before_mb
+    peak_mb = peak_memory_mb() - before_mb
     return [{**row, "peak_mb": peak_mb} for row in rows]
 
 
@@ -116,7 +116,7 @@ def run(sizes: list[str], threads: list[int], count: int, repeats: int) -> Resul
             summary[key] = spreads[key]["median"]
         full = [row for row in rows if (row["size"], row["dtype"]) == (size, "float32")]
         summary[f"{size}_weights_mb"] = full[0]["weights_mb"]
-        summary[f"{size}_peak_mb"] = max(row["peak_mb"] for row in full)
+        summary[f"{size}peak_mb"] = max(row["peak_mb"] for row in full)
     config = {"count": count, "repeats": repeats, "spread": spreads}
     return Result("policy", config, rows, summary)
 

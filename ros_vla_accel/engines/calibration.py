@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -59,8 +60,8 @@ def load_observations(path: Path, spec: PolicySpec) -> list[Observation]:
 
 @dataclass
 class Recorded:
-    """feeds: inputs of the graphs. largest: packed layer of the head -> per denoising step, the
-    largest magnitude of its input (S,)."""
+    """feeds: inputs of the graphs. largest: packed layer -> largest magnitude of its input, per
+    denoising step (S,) in the head's step and () elsewhere."""
 
     feeds: Feeds
     largest: dict[str, Tensor] = field(default_factory=dict)
@@ -70,7 +71,7 @@ class Recorded:
 def record(policy: ReferencePolicy, observations: Sequence[Observation]) -> Recorded:
     """Runs the policy in torch and keeps what every graph would be given.
 
-    policy: its mixtures dense, as exported, in float32.
+    policy: with a model from ``stages.traceable_copy``, in float32.
     """
     model, found = policy.model, Recorded({graph: [] for graph in GRAPHS})
     index, held = 0, {}
@@ -97,7 +98,7 @@ def record(policy: ReferencePolicy, observations: Sequence[Observation]) -> Reco
         held = dict(zip(names, flat(conditioning), strict=True))
         return conditioning
 
-    with torch.inference_mode(), _ranges(model.head, lambda: index - 1, policy.steps) as largest:
+    with torch.inference_mode(), _ranges(model, lambda: index - 1, policy.steps) as largest:
         hooks = [
             model.vision.register_forward_pre_hook(on_vision),
             model.backbone.register_forward_pre_hook(on_backbone),
@@ -112,7 +113,7 @@ def record(policy: ReferencePolicy, observations: Sequence[Observation]) -> Reco
             del model.head.condition
             for hook in hooks:
                 hook.remove()
-    found.largest = largest
+    found.largest = _filled(largest)
     pixels = b"".join(
         o.state.tobytes() + b"".join(o.images[c.name].tobytes() for c in policy.spec.cameras)
         for o in observations
@@ -122,20 +123,21 @@ def record(policy: ReferencePolicy, observations: Sequence[Observation]) -> Reco
 
 
 @contextmanager
-def _ranges(head: nn.Module, step: Callable[[], int], steps: int) -> Iterator[dict[str, Tensor]]:
-    """Largest input magnitude of every packed layer that runs within a step, while it is open."""
+def _ranges(model: nn.Module, step: Callable[[], int], steps: int) -> Iterator[dict[str, Tensor]]:
+    """Largest input magnitude of every packed layer while it is open: per denoising step (S,) of
+    those within a step, () of the others."""
     largest: dict[str, Tensor] = {}
     hooks = []
-    for name, layer in head.named_modules():
-        full = f"head.{name}"
-        if not packable(layer, full):
+    for name, layer in model.named_modules():
+        if not packable(layer, name):
             continue
 
-        def see(module: nn.Module, args: tuple[Tensor, ...], full: str = full) -> None:
+        def see(module: nn.Module, args: tuple[Tensor, ...], name: str = name) -> None:
             at = step()
-            if at >= 0:
-                table = largest.setdefault(full, torch.zeros(steps))
-                table[at] = torch.maximum(table[at], args[0].abs().max().float())
+            table = largest.setdefault(name, torch.zeros(() if at < 0 else steps))
+            if args[0].numel():  # An expert may have got no rows.
+                entry = table if at < 0 else table[at]
+                entry.copy_(torch.maximum(entry, args[0].abs().max().float()))
 
         hooks.append(layer.register_forward_pre_hook(see))
     try:
@@ -143,3 +145,15 @@ def _ranges(head: nn.Module, step: Callable[[], int], steps: int) -> Iterator[di
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _filled(largest: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Where an expert was given nothing at some step, it takes what the others were given."""
+    groups: dict[str, Tensor] = {}
+    for name, table in largest.items():
+        group = re.sub(r"experts\.\d+", "experts", name)
+        groups[group] = torch.maximum(groups.get(group, table), table)
+    return {
+        name: torch.where(table > 0, table, groups[re.sub(r"experts\.\d+", "experts", name)])
+        for name, table in largest.items()
+    }

@@ -17,7 +17,7 @@ from ros_vla_accel.engines.errors import EngineError
 from ros_vla_accel.engines.manifest import DYNAMIC, PRECISIONS, EngineManifest
 from ros_vla_accel.engines.onnxruntime_engine import OnnxRuntimeEngine, OnnxSession
 from ros_vla_accel.engines.policy import ExportedPolicy
-from ros_vla_accel.engines.stages import GRAPHS, dense_copy, graph_module
+from ros_vla_accel.engines.stages import GRAPHS, graph_module, traceable_copy
 from ros_vla_accel.policies.reference_policy import ReferencePolicy
 
 INPUTS = 8
@@ -53,9 +53,9 @@ def check(
     requests: whole observations. precisions: None: those of the manifest.
     """
     manifest = EngineManifest.load(folder)
-    dense = dense_copy(policy.model)
+    model = traceable_copy(policy.model, manifest.mixture)
     own = copy.copy(policy)
-    own.model = dense
+    own.model = model
     feeds = record(own, [r.observation for r in requests]).feeds  # type: ignore[misc]
     found = []
     for precision in precisions or manifest.graphs:
@@ -63,7 +63,7 @@ def check(
             for shapes in files:
                 some = feeds[graph][:: max(1, len(feeds[graph]) // INPUTS)]
                 engine = OnnxRuntimeEngine(folder, manifest, 1, shapes)
-                module = graph_module(graph, dense)
+                module = graph_module(graph, model)
                 batch = 2 if shapes == DYNAMIC else int(shapes)
                 found.append(_graph(engine, module, some, precision, graph, shapes, batch))
         if set(manifest.graphs[precision]) >= set(GRAPHS):

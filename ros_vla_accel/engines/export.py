@@ -2,8 +2,9 @@
 
 Weights are made narrow by ONNX Runtime's own tools: INT4 in blocks by its ``MatMulNBitsQuantizer``
 as ``DequantizeLinear`` (portable: TensorRT reads it, ONNX Runtime fuses it to ``MatMulNBits``),
-INT8 by its static quantizer as Q/DQ pairs, symmetric, per channel for weights and per tensor for
-activations. Which layers: those of ``policies.quantized.packable``, as in torch.
+INT8 by its ``QDQQuantizer`` as Q/DQ pairs, symmetric, per channel for weights and per tensor for
+activations, with the ranges that were recorded in torch. Which layers: those of
+``policies.quantized.packable``, as in torch.
 """
 
 from __future__ import annotations
@@ -12,26 +13,23 @@ import contextlib
 import copy
 import io
 import logging
-import tempfile
 import warnings
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import onnxruntime
 import torch
-from onnxruntime.quantization import (
-    CalibrationDataReader,
-    QuantFormat,
-    QuantType,
-    quantize_static,
-)
+from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType
+from onnxruntime.quantization.calibrate import TensorData, TensorsData
 from onnxruntime.quantization.matmul_nbits_quantizer import (
     DefaultWeightOnlyQuantConfig,
     MatMulNBitsQuantizer,
 )
+from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.tools.onnx_model_utils import make_dim_param_fixed
 from torch import Tensor
 
@@ -46,12 +44,13 @@ from ros_vla_accel.engines.manifest import (
     digest,
 )
 from ros_vla_accel.engines.stages import (
+    MIXTURES,
     STAGE_GRAPHS,
     Step,
-    dense_copy,
     example_inputs,
     graph_module,
     signature,
+    traceable_copy,
 )
 from ros_vla_accel.policies.model import ReferenceVLA
 from ros_vla_accel.policies.quantized import packable
@@ -69,11 +68,14 @@ _PREFIX = "pkg.torch.onnx.name_scopes"
 class ExportConfig:
     """precisions: of ``manifest.PRECISIONS``; the first of each width is what a policy runs by
     default. base: type of what stays wide in w4a16 and w8a8 (fp32, fp16, bf16). stages: those to
-    export. batches: fixed batch sizes besides the dynamic one. block_size: of INT4 weights."""
+    export. mixture:
+    form of the mixtures of experts, routed or dense. batches: fixed batch sizes besides the
+    dynamic one. block_size: of INT4 weights."""
 
     precisions: tuple[str, ...] = ("fp32", "w4a8")
     stages: tuple[str, ...] = tuple(STAGE_GRAPHS)
     base: str = "fp32"
+    mixture: str = "routed"
     batches: tuple[int, ...] = ()
     block_size: int = 64
 
@@ -82,6 +84,7 @@ class ExportConfig:
             ("precision", self.precisions, PRECISIONS),
             ("stage", self.stages, STAGE_GRAPHS),
             ("base", (self.base,), BASES),
+            ("mixture", (self.mixture,), MIXTURES),
         ):
             for value in values:
                 if value not in known:
@@ -118,13 +121,17 @@ def export(
             "record one in the simulator with --record-calibration FILE"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    recorded = _record(policy, calibration) if "w8a8" in wanted else None
+    recorded = None
+    if "w8a8" in wanted:
+        own = copy.copy(policy)
+        own.model = traceable_copy(policy.model, config.mixture)
+        recorded = record(own, calibration)
     writer = _Writer(folder, config)
     traced: dict[tuple[str, str], onnx.ModelProto] = {}
     graphs: dict[str, dict[str, dict[str, Artifact]]] = {}
     for precision in wanted:
         base = precision if precision in BASES else config.base
-        model = dense_copy(policy.model, BASES[base])
+        model = traceable_copy(policy.model, config.mixture, BASES[base])
         for graph in config.graphs:
             if (base, graph) not in traced:
                 traced[base, graph] = trace(graph, model)
@@ -135,7 +142,7 @@ def export(
                 made, layers = int4(plain, config.block_size)
             else:
                 assert recorded is not None
-                made, layers = _int8(graph, plain, model, recorded, BASES[base])
+                made, layers = _int8(graph, plain, model, recorded)
             label = precision if layers[0] else base
             graphs.setdefault(precision, {})[graph] = writer.write(made, graph, label, layers)
     # In the order that was asked for, which is the order of preference.
@@ -144,6 +151,7 @@ def export(
         identity=policy.spec.identity,
         policy=policy.manifest.to_dict(),
         base=config.base,
+        mixture=config.mixture,
         opset=OPSET,
         steps=policy.steps,
         block_size=config.block_size,
@@ -159,20 +167,12 @@ def export(
     return manifest
 
 
-def _record(policy: ReferencePolicy, observations: Sequence[Any]) -> Recorded:
-    model = policy.model
-    policy.model = dense_copy(model)
-    try:
-        return record(policy, observations)
-    finally:
-        policy.model = model
-
-
 def trace(
     graph: str, model: ReferenceVLA, largest: dict[str, Tensor] | None = None
 ) -> onnx.ModelProto:
-    """The graph with a dynamic batch (and number of steps); model: from ``dense_copy``."""
-    module = Step(model, largest).eval() if largest else graph_module(graph, model)
+    """The graph with a dynamic batch (and number of steps); model: from ``traceable_copy``."""
+    in_step = {n: t for n, t in (largest or {}).items() if t.ndim}
+    module = Step(model, in_step).eval() if in_step else graph_module(graph, model)
     bf16 = model.head.position.dtype == torch.bfloat16
     shapes = signature(graph, model.config)
     example = tuple(example_inputs(graph, model, batch=2, steps=3).values())
@@ -247,47 +247,35 @@ def int4(model: onnx.ModelProto, block_size: int) -> tuple[onnx.ModelProto, tupl
     return quantizer.model.model, (list(chosen.values()), kept)
 
 
-class _Reader(CalibrationDataReader):
-    def __init__(self, feeds: list[dict[str, Tensor]]) -> None:
-        self._feeds = iter(feeds)
-
-    def get_next(self) -> dict[str, Any] | None:
-        feed = next(self._feeds, None)
-        return None if feed is None else {k: v.contiguous().numpy() for k, v in feed.items()}
-
-
 def _int8(
-    graph: str,
-    plain: onnx.ModelProto,
-    model: ReferenceVLA,
-    recorded: Recorded,
-    dtype: torch.dtype,
+    graph: str, plain: onnx.ModelProto, model: ReferenceVLA, recorded: Recorded
 ) -> tuple[onnx.ModelProto, tuple[list[str], int]]:
     """Q/DQ pairs around the packed layers; the head's steps through ``StepScaled``."""
     chosen, kept = _products(plain)
     if not chosen:
         return plain, ([], kept)
+    ranges = recorded.largest
     if graph == "step":
-        plain = trace(graph, copy.deepcopy(model), recorded.largest)
+        plain = trace(graph, copy.deepcopy(model), ranges)
         chosen, kept = _products(plain)
-    held = signature("condition", model.config).outputs
-    feeds = [
-        {k: v.to(dtype) if k in held else v for k, v in feed.items()}
-        for feed in recorded.feeds[graph]
-    ]
-    with _quiet(), tempfile.TemporaryDirectory() as folder:
-        source, target = Path(folder, "in.onnx"), Path(folder, "out.onnx")
-        onnx.save(plain, source)
-        quantize_static(
-            source,
-            target,
-            _Reader(feeds),
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=["MatMul"],
-            nodes_to_quantize=list(chosen),
+    copied = onnx.ModelProto.FromString(plain.SerializeToString())
+    limits = {}
+    for node in copied.graph.node:
+        if node.name in chosen:
+            # StepScaled has brought its input to -1..1.
+            high = np.float32(1.0 if graph == "step" else ranges[chosen[node.name]].item())
+            limits[node.input[0]] = TensorData(lowest=-high, highest=high)
+    with _quiet():
+        quantizer = QDQQuantizer(
+            copied,
             per_channel=True,
-            activation_type=QuantType.QInt8,
-            weight_type=QuantType.QInt8,
+            reduce_range=False,
+            weight_qType=QuantType.QInt8,
+            activation_qType=QuantType.QInt8,
+            tensors_range=TensorsData(CalibrationMethod.MinMax, limits),
+            nodes_to_quantize=list(chosen),
+            nodes_to_exclude=[],
+            op_types_to_quantize=["MatMul"],
             extra_options={
                 "ActivationSymmetric": True,
                 "WeightSymmetric": True,
@@ -295,7 +283,23 @@ def _int8(
                 "QDQOpTypePerChannelSupportToAxis": {"MatMul": 1},
             },
         )
-        return _spare_others(onnx.load(target), chosen), (list(chosen.values()), kept)
+        quantizer.quantize_model()
+        quantizer.model.topological_sort()
+    made = quantizer.model.model
+    return _spare_others(made, chosen), (list(chosen.values()), kept)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what exporter and quantizers say about every node; their errors are raised."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        finally:
+            logging.disable(disabled)
 
 
 def _spare_others(model: onnx.ModelProto, chosen: Collection[str]) -> onnx.ModelProto:
@@ -314,19 +318,6 @@ def _spare_others(model: onnx.ModelProto, chosen: Collection[str]) -> onnx.Model
         if node.name not in chosen:
             node.input[:] = [wide.get(name, name) for name in node.input]
     return model
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what exporter and quantizers say about every node; their errors are raised."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        try:
-            yield
-        finally:
-            logging.disable(disabled)
 
 
 class _Writer:

@@ -53,6 +53,7 @@ class EngineManifest:
     identity: str
     policy: dict[str, Any]
     base: str
+    mixture: str
     opset: int
     steps: int
     block_size: int

@@ -58,6 +58,31 @@ class DenseMixture(nn.Module):
         return self.down(gated.flatten(2)).squeeze(0) + gates @ self.bias
 
 
+class RoutedMixture(nn.Module):
+    """``MixtureOfExperts`` with shapes that depend on the data: each expert sees its rows alone.
+
+    Where the engine can run it, it computes k of E experts per token; TensorRT wants the dense
+    form.
+    """
+
+    def __init__(self, mixture: MixtureOfExperts) -> None:
+        super().__init__()
+        self.router, self.chosen = mixture.router, mixture.experts_per_token
+        self.experts, self.shared = mixture.experts, mixture.shared
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = self.router(x).float()
+        top, chosen = logits.topk(self.chosen, dim=-1)
+        gates = torch.zeros_like(logits).scatter(-1, chosen, top.softmax(-1)).to(x.dtype)
+        out = self.shared(x.unsqueeze(0)).squeeze(0)
+        for index, expert in enumerate(self.experts):
+            gate = gates[:, index]
+            rows = gate.nonzero().squeeze(-1)
+            branch = expert(x.index_select(0, rows).unsqueeze(0)).squeeze(0)
+            out = out.index_add(0, rows, branch * gate.index_select(0, rows).unsqueeze(-1))
+        return out
+
+
 def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
     layer = nn.Linear(weight.shape[1], weight.shape[0], bias is not None, device="meta")
     layer.weight = nn.Parameter(weight.detach(), requires_grad=False)
@@ -212,11 +237,16 @@ def graph_module(graph: str, model: ReferenceVLA) -> nn.Module:
     return _MODULES[graph](model).eval()
 
 
-def dense_copy(model: ReferenceVLA, dtype: torch.dtype = torch.float32) -> ReferenceVLA:
-    """A copy whose mixtures have no data-dependent shapes."""
+MIXTURES = {"routed": RoutedMixture, "dense": DenseMixture}
+
+
+def traceable_copy(
+    model: ReferenceVLA, mixture: str, dtype: torch.dtype = torch.float32
+) -> ReferenceVLA:
+    """A copy whose mixtures can be traced. mixture: of ``MIXTURES``."""
     copied = copy.deepcopy(model).to(dtype)
     for block in copied.head.blocks:
-        block.moe = DenseMixture(block.moe)
+        block.moe = MIXTURES[mixture](block.moe)
     return copied.eval().requires_grad_(False)
 
 

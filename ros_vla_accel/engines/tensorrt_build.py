@@ -148,6 +148,12 @@ def build_all(
     """
     for precision in precisions:
         gpus.check(precision, made_for.capability)
+    if manifest.mixture != "dense":
+        raise EngineError(
+            "TensorRT engines are built from dense mixtures, whose shapes do not depend on the "
+            f"data; '{folder}' was exported with {manifest.mixture} ones: export with "
+            "--mixture dense"
+        )
     paths: list[Path] = []
     for precision in precisions:
         for graph in manifest.graphs.get(precision, {}):

@@ -25,8 +25,11 @@ from ros_vla_accel.policies import PolicyLoadError, load_policy
 from ros_vla_accel.policies.loader import policy_arguments
 
 REFERENCE = "ros_vla_accel.policies:reference"
-DEFAULTS = {"onnxruntime": (("fp32", "w4a8"), "fp32"), "tensorrt": (("fp16", "w4a16"), "fp16")}
-"""Engine -> precisions, and type of what stays wide."""
+DEFAULTS = {
+    "onnxruntime": (("fp32", "w4a8"), "fp32", "routed"),
+    "tensorrt": (("fp16", "w4a16"), "fp16", "dense"),
+}
+"""Engine -> precisions, type of what stays wide, form of the mixtures of experts."""
 FIRST_SEED = 300_000
 """Scenes that neither training (from 100,000) nor `calibrate` (200,000) nor evaluation uses."""
 CHECKED = 4
@@ -75,11 +78,12 @@ def _run(options: argparse.Namespace) -> int:
     console = Console()
     if options.json:
         check_writable(options.json)
-    precisions, base = DEFAULTS[options.engine]
+    precisions, base, mixture = DEFAULTS[options.engine]
     config = ExportConfig(
         tuple(options.precision or precisions),
         tuple(STAGES if "all" in options.stage else options.stage),
         options.base or base,
+        options.mixture or mixture,
         tuple(options.batch),
         options.block_size,
     )
@@ -206,6 +210,12 @@ def _parser() -> argparse.ArgumentParser:
         "--base",
         choices=("fp32", "fp16", "bf16"),
         help="type of what stays wide in w4a16 and w8a8 (default fp32, for tensorrt fp16)",
+    )
+    parser.add_argument(
+        "--mixture",
+        choices=("routed", "dense"),
+        help="experts on their own rows alone, or all on every row, which has fixed shapes "
+        "(default routed; for tensorrt dense, and it takes no other)",
     )
     parser.add_argument(
         "--batch",

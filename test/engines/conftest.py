@@ -86,7 +86,8 @@ def exported_dir(
 ) -> Path:
     """Read only: copy it (``fresh_dir``) to change it."""
     folder = tmp_path_factory.mktemp("engines")
-    config = ExportConfig(("fp32", "w8a8", "w4a16", "w4a8"), batches=(1,))
+    # Dense, so that TensorRT can build from the same graphs.
+    config = ExportConfig(("fp32", "w8a8", "w4a16", "w4a8"), mixture="dense", batches=(1,))
     export(policy, folder, config, [r.observation for r in requests])
     return folder
 

@@ -17,7 +17,8 @@ from ros_vla_accel.engines.check import check
 from ros_vla_accel.engines.errors import EngineError
 from ros_vla_accel.engines.export import ExportConfig, export, trace
 from ros_vla_accel.engines.manifest import EngineManifest
-from ros_vla_accel.engines.stages import GRAPHS, dense_copy
+from ros_vla_accel.engines.stages import GRAPHS, MIXTURES, traceable_copy
+from ros_vla_accel.engines.tensorrt_build import Target, build_all
 from ros_vla_accel.experiments import export as command
 from ros_vla_accel.policies.reference_policy import ReferencePolicy
 
@@ -25,12 +26,15 @@ BOUNDS = {"fp32": 1e-5, "w8a8": 0.03, "w4a16": 0.15, "w4a8": 0.15}
 """Largest root mean square error of a graph, over the largest magnitude of its output."""
 
 
-def test_dense_mixtures_compute_what_routed_ones_do(policy: ReferencePolicy) -> None:
+@pytest.mark.parametrize("form", MIXTURES)
+def test_traceable_mixtures_compute_what_the_model_does(
+    form: str, policy: ReferencePolicy
+) -> None:
     mixture = policy.model.head.blocks[0].moe
     rows = torch.randn(20, 64, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        dense = dense_copy(policy.model).head.blocks[0].moe(rows)
-        assert torch.allclose(dense, mixture(rows), atol=1e-5)
+        traced = traceable_copy(policy.model, form).head.blocks[0].moe(rows)
+        assert torch.allclose(traced, mixture(rows), atol=1e-5)
 
 
 @pytest.mark.parametrize("precision", BOUNDS)
@@ -78,9 +82,12 @@ def test_scales_of_the_head_have_a_row_per_denoising_step(
     policy: ReferencePolicy, exported_dir: Path, requests: list[InferenceRequest]
 ) -> None:
     own = copy.copy(policy)
-    own.model = dense_copy(policy.model)
-    tables = record(own, [r.observation for r in requests]).largest
-    assert all(table.shape == (policy.steps,) and table.min() > 0 for table in tables.values())
+    own.model = traceable_copy(policy.model, "dense")
+    largest = record(own, [r.observation for r in requests]).largest
+    assert all(table.min() > 0 for table in largest.values())
+    tables = {name: table for name, table in largest.items() if table.ndim}
+    assert len(tables) == 14
+    assert all(table.shape == (policy.steps,) for table in tables.values())
     assert any(table.max() > 1.02 * table.min() for table in tables.values())
     file = EngineManifest.load(exported_dir).artifact("w8a8", "step").file
     constants = {
@@ -119,7 +126,7 @@ class _Unsupported(torch.nn.Module):
 
 
 def test_an_operator_without_an_onnx_form_is_named(policy: ReferencePolicy) -> None:
-    model = dense_copy(policy.model)
+    model = traceable_copy(policy.model, "dense")
     model.vision = _Unsupported()
     with pytest.raises(EngineError, match=r"graph 'vision' cannot be exported: .*eigh"):
         trace("vision", model)
@@ -151,3 +158,24 @@ def test_the_command_exports_one_stage_checks_it_and_says_so(
     assert "not run" in capsys.readouterr().out
     assert command.main([*arguments, "--precision", "w8a8"]) == 1
     assert "--record-calibration" in capsys.readouterr().err
+
+
+def test_routed_mixtures_are_exported_and_tensorrt_refuses_them(
+    policy: ReferencePolicy, requests: list[InferenceRequest], tmp_path: Path
+) -> None:
+    config = ExportConfig(("fp32", "w8a8", "w4a8"), stages=("head",), mixture="routed")
+    manifest = export(policy, tmp_path, config, [r.observation for r in requests])
+    # Four experts and a shared one, of two layers each, in place of two products.
+    assert len(manifest.artifact("w8a8", "step").quantized) == 2 * (5 + 2 * 5)
+    found = check(policy, tmp_path, requests)
+    assert {(d.precision, d.graph) for d in found} == {
+        (precision, graph)
+        for precision in BOUNDS
+        if precision != "w4a16"
+        for graph in ("condition", "step")
+    }
+    for d in found:
+        assert not d.problem
+        assert d.rms <= BOUNDS[d.precision] * d.scale, d
+    with pytest.raises(EngineError, match="export with --mixture dense"):
+        build_all(tmp_path, manifest, Target("tensorrt_rtx", "1", "8.6"), ["fp32"])
