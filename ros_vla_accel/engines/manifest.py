@@ -95,7 +95,7 @@ class EngineManifest:
 
     def artifact(self, precision: str, graph: str, shapes: str = DYNAMIC) -> Artifact:
         """Raises EngineError when it was not exported."""
-        files = self.graphs.get(FILES_OF.get(precision, precision), {}).get(graph, {})
+        files = self.graphs.get(precision, {}).get(graph, {})
         if shapes not in files:
             raise EngineError(
                 f"graph '{graph}' was not exported in {precision} with {shapes} shapes; there is "

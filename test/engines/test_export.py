@@ -160,6 +160,15 @@ def test_the_command_exports_one_stage_checks_it_and_says_so(
     assert "--record-calibration" in capsys.readouterr().err
 
 
+def test_w4a8_alone_brings_its_files(policy: ReferencePolicy, tmp_path: Path) -> None:
+    manifest = export(policy, tmp_path, ExportConfig(("w4a8",), stages=("backbone",)))
+    assert list(manifest.graphs) == ["w4a8"]
+    assert manifest.artifact("w4a8", "backbone").file == "backbone.w4a16.onnx"
+    with pytest.raises(EngineError, match="'backbone' was not exported in w4a16"):
+        manifest.artifact("w4a16", "backbone")
+
+
+@pytest.mark.slow
 def test_routed_mixtures_are_exported_and_tensorrt_refuses_them(
     policy: ReferencePolicy, requests: list[InferenceRequest], tmp_path: Path
 ) -> None:
