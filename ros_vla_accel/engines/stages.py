@@ -74,13 +74,15 @@ class RoutedMixture(nn.Module):
         logits = self.router(x).float()
         top, chosen = logits.topk(self.chosen, dim=-1)
         gates = torch.zeros_like(logits).scatter(-1, chosen, top.softmax(-1)).to(x.dtype)
-        out = self.shared(x.unsqueeze(0)).squeeze(0)
+        # ONNX Runtime adds rows in float32 alone.
+        out = self.shared(x.unsqueeze(0)).squeeze(0).float()
         for index, expert in enumerate(self.experts):
             gate = gates[:, index]
             rows = gate.nonzero().squeeze(-1)
             branch = expert(x.index_select(0, rows).unsqueeze(0)).squeeze(0)
-            out = out.index_add(0, rows, branch * gate.index_select(0, rows).unsqueeze(-1))
-        return out
+            branch = branch * gate.index_select(0, rows).unsqueeze(-1)
+            out = out.index_add(0, rows, branch.float())
+        return out.to(x.dtype)
 
 
 def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
