@@ -53,7 +53,7 @@ def check(
     requests: whole observations. precisions: None: those of the manifest.
     """
     manifest = EngineManifest.load(folder)
-    model = traceable_copy(policy.model, manifest.mixture)
+    model = traceable_copy(policy.model, "dense")
     own = copy.copy(policy)
     own.model = model
     feeds = record(own, [r.observation for r in requests]).feeds  # type: ignore[misc]

@@ -33,7 +33,7 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.tools.onnx_model_utils import make_dim_param_fixed
 from torch import Tensor
 
-from ros_vla_accel.engines.calibration import Recorded, record
+from ros_vla_accel.engines.calibration import record
 from ros_vla_accel.engines.errors import EngineError
 from ros_vla_accel.engines.manifest import (
     DYNAMIC,
@@ -58,6 +58,7 @@ from ros_vla_accel.policies.reference_policy import ReferencePolicy
 
 OPSET = 21
 """The first with INT4 and blocks in DequantizeLinear."""
+AUTO = "auto"
 BF16_OPSET = 22
 """The first with convolutions in bfloat16."""
 BASES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -68,14 +69,13 @@ _PREFIX = "pkg.torch.onnx.name_scopes"
 class ExportConfig:
     """precisions: of ``manifest.PRECISIONS``; the first of each width is what a policy runs by
     default. base: type of what stays wide in w4a16 and w8a8 (fp32, fp16, bf16). stages: those to
-    export. mixture:
-    form of the mixtures of experts, routed or dense. batches: fixed batch sizes besides the
-    dynamic one. block_size: of INT4 weights."""
+    export. mixture: form of the mixtures of experts: routed, dense, or auto, see ``form``.
+    batches: fixed batch sizes besides the dynamic one. block_size: of INT4 weights."""
 
     precisions: tuple[str, ...] = ("fp32", "w4a8")
     stages: tuple[str, ...] = tuple(STAGE_GRAPHS)
     base: str = "fp32"
-    mixture: str = "routed"
+    mixture: str = AUTO
     batches: tuple[int, ...] = ()
     block_size: int = 64
 
@@ -84,7 +84,7 @@ class ExportConfig:
             ("precision", self.precisions, PRECISIONS),
             ("stage", self.stages, STAGE_GRAPHS),
             ("base", (self.base,), BASES),
-            ("mixture", (self.mixture,), MIXTURES),
+            ("mixture", (self.mixture,), (AUTO, *MIXTURES)),
         ):
             for value in values:
                 if value not in known:
@@ -93,6 +93,12 @@ class ExportConfig:
             raise EngineError(f"block size {self.block_size} must be 64 or 128")
         if any(batch < 1 for batch in self.batches):
             raise EngineError(f"batch sizes {self.batches} must be at least 1")
+
+    def form(self, precision: str) -> str:
+        """Of the mixtures. Quantizing each expert's few rows apart costs INT8 more than zeros."""
+        if self.mixture != AUTO:
+            return self.mixture
+        return "dense" if precision == "w8a8" else "routed"
 
     @property
     def graphs(self) -> tuple[str, ...]:
@@ -124,25 +130,30 @@ def export(
     recorded = None
     if "w8a8" in wanted:
         own = copy.copy(policy)
-        own.model = traceable_copy(policy.model, config.mixture)
+        own.model = traceable_copy(policy.model, config.form("w8a8"))
         recorded = record(own, calibration)
     writer = _Writer(folder, config)
-    traced: dict[tuple[str, str], onnx.ModelProto] = {}
+    traced: dict[tuple[str, str, str, bool], onnx.ModelProto] = {}
     graphs: dict[str, dict[str, dict[str, Artifact]]] = {}
     for precision in wanted:
         base = precision if precision in BASES else config.base
-        model = traceable_copy(policy.model, config.mixture, BASES[base])
+        form = config.form(precision)
+        model = traceable_copy(policy.model, form, BASES[base])
         for graph in config.graphs:
-            if (base, graph) not in traced:
-                traced[base, graph] = trace(graph, model)
-            plain = traced[base, graph]
+            largest = recorded.largest if recorded and precision == "w8a8" else None
+            scaled = largest is not None and graph == "step"
+            # Without mixtures, a graph is the same in either form.
+            key = (base, graph, form if graph == "step" else "", scaled)
+            if key not in traced:
+                traced[key] = trace(graph, model, largest if scaled else None)
+            plain = traced[key]
             if precision in BASES:
                 made, layers = plain, ([], 0)
             elif precision == "w4a16":
                 made, layers = int4(plain, config.block_size)
             else:
-                assert recorded is not None
-                made, layers = _int8(graph, plain, model, recorded)
+                assert largest is not None
+                made, layers = int8(graph, plain, largest)
             label = precision if layers[0] else base
             graphs.setdefault(precision, {})[graph] = writer.write(made, graph, label, layers)
     # In the order that was asked for, which is the order of preference.
@@ -151,7 +162,7 @@ def export(
         identity=policy.spec.identity,
         policy=policy.manifest.to_dict(),
         base=config.base,
-        mixture=config.mixture,
+        mixture={precision: config.form(precision) for precision in ordered},
         opset=OPSET,
         steps=policy.steps,
         block_size=config.block_size,
@@ -170,7 +181,10 @@ def export(
 def trace(
     graph: str, model: ReferenceVLA, largest: dict[str, Tensor] | None = None
 ) -> onnx.ModelProto:
-    """The graph with a dynamic batch (and number of steps); model: from ``traceable_copy``."""
+    """The graph with a dynamic batch (and number of steps).
+
+    model: from ``traceable_copy``. largest: for ``step``, see ``stages.Step``: it changes model.
+    """
     in_step = {n: t for n, t in (largest or {}).items() if t.ndim}
     module = Step(model, in_step).eval() if in_step else graph_module(graph, model)
     bf16 = model.head.position.dtype == torch.bfloat16
@@ -247,23 +261,19 @@ def int4(model: onnx.ModelProto, block_size: int) -> tuple[onnx.ModelProto, tupl
     return quantizer.model.model, (list(chosen.values()), kept)
 
 
-def _int8(
-    graph: str, plain: onnx.ModelProto, model: ReferenceVLA, recorded: Recorded
+def int8(
+    graph: str, plain: onnx.ModelProto, largest: dict[str, Tensor]
 ) -> tuple[onnx.ModelProto, tuple[list[str], int]]:
-    """Q/DQ pairs around the packed layers; the head's steps through ``StepScaled``."""
+    """A copy with Q/DQ pairs around the packed layers; ``step`` was traced with ``largest``."""
     chosen, kept = _products(plain)
     if not chosen:
         return plain, ([], kept)
-    ranges = recorded.largest
-    if graph == "step":
-        plain = trace(graph, copy.deepcopy(model), ranges)
-        chosen, kept = _products(plain)
     copied = onnx.ModelProto.FromString(plain.SerializeToString())
     limits = {}
     for node in copied.graph.node:
         if node.name in chosen:
             # StepScaled has brought its input to -1..1.
-            high = np.float32(1.0 if graph == "step" else ranges[chosen[node.name]].item())
+            high = np.float32(1.0 if graph == "step" else largest[chosen[node.name]].item())
             limits[node.input[0]] = TensorData(lowest=-high, highest=high)
     with _quiet():
         quantizer = QDQQuantizer(

@@ -46,14 +46,15 @@ class EngineManifest:
     """graphs: precision -> graph -> shapes ("dynamic" or a batch size) -> file.
 
     policy: manifest of the checkpoint, as ``checkpoint.Manifest`` holds it. identity: the
-    checkpoint's hash. steps: denoising steps of the scale table. calibration: what the static
-    scales come from; None without w8a8.
+    checkpoint's hash. base: type of what is not narrow. mixture: precision -> form of the mixtures
+    of experts. steps: denoising steps of the scale table. calibration: what the static scales come
+    from; None without w8a8.
     """
 
     identity: str
     policy: dict[str, Any]
     base: str
-    mixture: str
+    mixture: dict[str, str]
     opset: int
     steps: int
     block_size: int

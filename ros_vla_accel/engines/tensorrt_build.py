@@ -148,10 +148,11 @@ def build_all(
     """
     for precision in precisions:
         gpus.check(precision, made_for.capability)
-    if manifest.mixture != "dense":
+    routed = [p for p in precisions if manifest.mixture.get(p) == "routed"]
+    if routed:
         raise EngineError(
             "TensorRT engines are built from dense mixtures, whose shapes do not depend on the "
-            f"data; '{folder}' was exported with {manifest.mixture} ones: export with "
+            f"data; '{folder}' has routed ones in {', '.join(routed)}: export with "
             "--mixture dense"
         )
     paths: list[Path] = []

@@ -26,7 +26,7 @@ from ros_vla_accel.policies.loader import policy_arguments
 
 REFERENCE = "ros_vla_accel.policies:reference"
 DEFAULTS = {
-    "onnxruntime": (("fp32", "w4a8"), "fp32", "routed"),
+    "onnxruntime": (("fp32", "w4a8"), "fp32", "auto"),
     "tensorrt": (("fp16", "w4a16"), "fp16", "dense"),
 }
 """Engine -> precisions, type of what stays wide, form of the mixtures of experts."""
@@ -213,9 +213,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--mixture",
-        choices=("routed", "dense"),
-        help="experts on their own rows alone, or all on every row, which has fixed shapes "
-        "(default routed; for tensorrt dense, and it takes no other)",
+        choices=("auto", "routed", "dense"),
+        help="experts on their own rows alone (routed), or all on every row, which has fixed "
+        "shapes (dense); auto: routed, but w8a8 dense (default auto, for tensorrt dense)",
     )
     parser.add_argument(
         "--batch",

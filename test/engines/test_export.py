@@ -168,12 +168,19 @@ def test_w4a8_alone_brings_its_files(policy: ReferencePolicy, tmp_path: Path) ->
         manifest.artifact("w4a16", "backbone")
 
 
+def test_int8_is_dense_where_nobody_says_otherwise() -> None:
+    config = ExportConfig(("fp32", "w8a8"))
+    assert [config.form(p) for p in config.precisions] == ["routed", "dense"]
+    assert ExportConfig(("w8a8",), mixture="routed").form("w8a8") == "routed"
+
+
 @pytest.mark.slow
 def test_routed_mixtures_are_exported_and_tensorrt_refuses_them(
     policy: ReferencePolicy, requests: list[InferenceRequest], tmp_path: Path
 ) -> None:
     config = ExportConfig(("fp32", "w8a8", "w4a8"), stages=("head",), mixture="routed")
     manifest = export(policy, tmp_path, config, [r.observation for r in requests])
+    assert set(manifest.mixture.values()) == {"routed"}
     # Four experts and a shared one, of two layers each, in place of two products.
     assert len(manifest.artifact("w8a8", "step").quantized) == 2 * (5 + 2 * 5)
     found = check(policy, tmp_path, requests)
