@@ -27,7 +27,7 @@ ENGINES = ("torch", "onnxruntime", "tensorrt")
 REFERENCE = "ros_vla_accel.policies:reference"
 _OWN = ("precisions", "shapes")
 """Policy arguments that only engines take."""
-_BOTH = ("steps", "source")
+_BOTH = ("steps", "source", "solver", "warm_start")
 _TORCH_ONLY = ("checkpoint", "device", "dtype", "threads", "quantize")
 """Policy arguments that say how torch runs it, or which checkpoint is meant."""
 
@@ -108,6 +108,8 @@ def exported(
     threads: int = 1,
     source: str = "edge",
     shapes: str = "dynamic",
+    solver: str | None = None,
+    warm_start: float = 0.0,
 ) -> ExportedPolicy:
     """Factory of the exported policy, ``ros_vla_accel.engines:exported``; no torch weights, no
     checkpoint needed. See ``policy.ExportedPolicy``. Raises EngineError."""
@@ -135,4 +137,5 @@ def exported(
             f"'{error.name}' is not installed; pip install 'ros_vla_accel"
             f"[{'onnx' if engine == 'onnxruntime' else 'tensorrt'}]'"
         ) from error
-    return ExportedPolicy(manifest, made, precisions, steps, source, shapes == "1")
+    fixed = shapes == "1"
+    return ExportedPolicy(manifest, made, precisions, steps, source, fixed, solver, warm_start)

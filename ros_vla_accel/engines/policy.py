@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +27,8 @@ from ros_vla_accel.policies.checkpoint import Manifest
 from ros_vla_accel.policies.config import ModelConfig
 from ros_vla_accel.policies.objectives import sample
 from ros_vla_accel.policies.reference_policy import ReferencePolicy
+from ros_vla_accel.policies.solvers import FLOW
+from ros_vla_accel.policies.warm_start import WarmStart
 
 log = logging.getLogger(__name__)
 _TYPES = {"float": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -132,10 +135,12 @@ class EngineModel:
         steps: int,
         bounds: tuple[Tensor, Tensor],
         solver: str | None = None,
+        guess: Tensor | None = None,
+        start: float = 0.0,
     ) -> Tensor:
-        head = self._heads[self._width]
+        head: Any = self._heads[self._width]
         objective = self.config.objective
-        return sample(objective, head, context, noise, steps, bounds, solver)  # type: ignore[arg-type]
+        return sample(objective, head, context, noise, steps, bounds, solver, guess, start)
 
     def _run(self, graph: str, inputs: dict[str, Tensor]) -> Tensor:
         session = self._sessions[self._width][graph]
@@ -175,6 +180,8 @@ class ExportedPolicy(ReferencePolicy):
         steps: int | None = None,
         source: str = "edge",
         fixed_batch: bool = False,
+        solver: str | None = None,
+        warm_start: float = 0.0,
     ) -> None:
         chosen = choose(manifest, precisions)
         if steps not in (None, manifest.steps) and "w8a8" in chosen.values():
@@ -187,14 +194,19 @@ class ExportedPolicy(ReferencePolicy):
         except (KeyError, TypeError, ValueError) as error:
             raise EngineError(f"the policy in the manifest is not valid: {error!r}") from error
         spec = replace(
-            described.spec, checkpoint_hash=manifest.identity, widths=tuple(sorted(chosen))
+            described.spec,
+            checkpoint_hash=manifest.identity,
+            widths=tuple(sorted(chosen)),
+            precision=f"{', '.join(chosen.values())} on {engine.name}",
         )
         described = replace(described, spec=spec)
         self.engine, self.precisions = engine.name, chosen
+        self._check_scales(solver, warm_start)
         self._fixed = fixed_batch
         model = EngineModel(engine, described.model, list(chosen.values()))
         device = torch.device(engine.device)
-        self._serve(model, described, manifest.steps if steps is None else steps, device, source)
+        steps = manifest.steps if steps is None else steps
+        self._serve(model, described, steps, device, source, solver, warm_start)  # type: ignore[arg-type]
         self._latch, self.dtype = model, torch.float32  # type: ignore[assignment]
         self._try()
         log.info("%s on %s: %s", spec.name, engine.name, self.mapping())
@@ -206,6 +218,24 @@ class ExportedPolicy(ReferencePolicy):
             f"{bits} bits: {self.precisions[width]}" + ("" if bits == width else f" ({width})")
             for bits, width in runs.items()
         )
+
+    def _check_scales(self, solver: str | None, warm_start: float) -> None:
+        if "w8a8" in self.precisions.values() and (warm_start or FLOW.get(solver or "", 1) > 1):
+            raise EngineError(
+                "w8a8 has a scale for each exported step, so it takes neither a warm start "
+                "nor a solver of second order; use other precisions, or leave both out"
+            )
+
+    def accelerate(self, cache: Mapping[str, Any] | None, warm_start: float) -> None:
+        """Only the warm start; ValueError for a cache, which needs the head in torch."""
+        if cache is not None:
+            raise ValueError("the cache of the action head needs engine: torch; leave it out")
+        self._check_scales(self._solver, warm_start)
+        self._warm = WarmStart(warm_start)
+
+    def reused(self) -> float:
+        """There is no cache."""
+        return float("nan")
 
     def infer(self, requests: Sequence[InferenceRequest]) -> list[ActionChunk]:
         if not self._fixed:

@@ -94,6 +94,22 @@ def test_precisions_are_chosen_by_name_and_differ(
     assert 1e-4 < largest_difference(answers[0], answers[2]) < 0.5
 
 
+def test_a_warm_start_works_as_in_torch_and_a_cache_is_refused(
+    exported_dir: Path,
+    policy: ReferencePolicy,
+    requests: list[InferenceRequest],
+    checkpoint: Path,
+    largest_difference: Difference,
+) -> None:
+    warm = exported(exported_dir, precisions=["fp32"], warm_start=0.5)
+    torch_warm = ReferencePolicy(checkpoint, steps=policy.steps, warm_start=0.5)
+    (previous,) = policy.infer(requests[:1])
+    asked = [replace(requests[0], seed=9, previous=previous, executed_rows=4)]
+    assert largest_difference(warm.infer(asked), torch_warm.infer(asked)) < 1e-5
+    with pytest.raises(ValueError, match="needs engine: torch"):
+        warm.accelerate({}, 0.0)
+
+
 def test_fixed_shapes_answer_a_batch_one_by_one(
     exported_dir: Path,
     policy: ReferencePolicy,
@@ -111,6 +127,8 @@ def test_fixed_shapes_answer_a_batch_one_by_one(
         ({"precisions": ["fp32", "w4a16"]}, "both for 16 bits"),
         ({"precisions": ["fp16"]}, "'fp16' was not exported"),
         ({"steps": 7}, "export again with --steps 7|steps 7 needs scales"),
+        ({"warm_start": 0.5}, "neither a warm start"),
+        ({"solver": "heun"}, "nor a solver of second order"),
         ({"shapes": "3"}, "must be dynamic or 1"),
         ({"engine": "abacus"}, "'abacus' is unknown"),
     ],
