@@ -188,8 +188,9 @@ def run(folder: str, threads: Sequence[int], batches: Sequence[int], count: int)
 def show(result: Result) -> None:
     """Prints one line per arm, threads and batch, and one per choice of engines."""
     console = Console()
-    table = Table(title="bench engines: ms of one inference, medians of turns", box=SIMPLE)
-    for column in ("arm", "threads", "batch", *STAGES, "smallest..largest", "x"):
+    title = "bench engines: ms of one inference, medians of turns"
+    table = Table(title=title, box=None, padding=(0, 1, 0, 0))  # It fits 80 columns so.
+    for column in ("arm", "threads", "batch", *STAGES, "range", "x"):
         table.add_column(column, justify="left" if column == "arm" else "right", no_wrap=True)
     timed = [row for row in result.rows if "arm" in row]
     keys = ("arm", "threads", "batch")
@@ -201,7 +202,7 @@ def show(result: Result) -> None:
         medians = [float(np.median([r[f"{s}_ms"] for r in same])) for s in STAGES]
         totals = [r["total_ms"] for r in same]
         ratio = float(np.median([r["total_ms"] for r in base])) / medians[-1]
-        cells = [*(f"{m:.3g}" for m in medians), f"{min(totals):.0f}..{max(totals):.0f}"]
+        cells = [*(f"{m:.1f}" for m in medians), f"{min(totals):.0f}-{max(totals):.0f}"]
         table.add_row(*map(str, key), *cells, f"{ratio:.2f}")
     console.print(table)
     table = Table(title="memory of the policies that a process holds", box=SIMPLE)
