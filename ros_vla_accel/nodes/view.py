@@ -12,6 +12,7 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 
+from ros_vla_accel.contracts import SCHEMA_VERSION
 from ros_vla_accel.kinematics.joints import JointSample
 from ros_vla_accel.msg import (
     ActionChunk,
@@ -22,10 +23,13 @@ from ros_vla_accel.msg import (
     PrecisionCommand,
 )
 from ros_vla_accel.nodes.base import STATE_QOS, STEADY, AccelNode, run_nodes
+from ros_vla_accel.nodes.convert import chunk_from_msg, to_ns
 from ros_vla_accel.nodes.recorder import typestore
 
 DEFAULT_PORT = 8765
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+Numbers = list[tuple[str, dict[str, float]]]
+"""(topic below ``view/``, numbers by name)."""
 
 
 class LiveSignals(Protocol):
@@ -37,18 +41,27 @@ class LiveSignals(Protocol):
     def describe(self, urdf: str) -> str:
         """Takes the robot description; returns why it is not used, or nothing."""
 
-    def update(self, sample: JointSample) -> list[tuple[str, dict[str, float]]]:
-        """(topic, numbers by name) of what the sample completes."""
+    def on_chunk(self, request_id: int, actions: Any, period_s: float) -> None:
+        """Takes an action_chunk."""
+
+    def on_executor_state(
+        self, stamp_ns: int, playing: bool, request_id: int, row: int, command: Any
+    ) -> Numbers:
+        """Takes an executor_state; what it completes."""
+
+    def update(self, sample: JointSample) -> Numbers:
+        """What the sample completes."""
 
 
 class View(AccelNode):
     """A Foxglove WebSocket server (subprotocol ``foxglove.sdk.v1``) on ``host``:``port``.
 
     ROS messages are passed on as they come, undecoded: cameras, chunks, states and statistics.
-    Joint states become ``view/signals`` and ``view/scores`` in JSON, by ``make_signals`` (called
-    with the robot's configuration at every configure). Subscriptions are best effort wherever
-    the topic is not state, so a slow viewer never holds up the robot; the server drops what a
-    client does not fetch in time. State is sent again every second, for who connects late.
+    Joint states and the plan become ``view/signals`` and ``view/scores`` in JSON, by
+    ``make_signals`` (called with the robot's configuration at every configure). Subscriptions are
+    best effort wherever the topic is not state, so a slow viewer never holds up the robot; the
+    server drops what a client does not fetch in time. State is sent again every second, for who
+    connects late.
     There is no authentication, hence the loopback interface.
     """
 
@@ -102,6 +115,8 @@ class View(AccelNode):
             for topic, names in self._signals.topics.items()
         }
         self.subscribe(String, "robot_description", self._on_description, STATE_QOS)
+        self.subscribe(ActionChunk, "action_chunk", self._on_chunk, sensor)
+        self.subscribe(ExecutorState, "executor_state", self._on_executor_state, sensor)
         self._joints = self.joint_input(robot)
         self._joints.listen(self._on_sample)
         self.every(1.0, self._repeat_state, clock=STEADY)
@@ -145,8 +160,27 @@ class View(AccelNode):
     def _on_description(self, msg: String) -> None:
         self._problem = self._signals.describe(msg.data)
 
+    def _on_chunk(self, msg: ActionChunk) -> None:
+        try:
+            chunk = chunk_from_msg(msg)
+        except ValueError:
+            return  # As in quantization_controller: the executor plays none that it cannot read.
+        self._signals.on_chunk(chunk.request_id, chunk.actions, chunk.period_s)
+
+    def _on_executor_state(self, msg: ExecutorState) -> None:
+        if msg.schema_version == SCHEMA_VERSION:
+            playing = msg.state == ExecutorState.PLAYING
+            self._show(
+                self._signals.on_executor_state(
+                    to_ns(msg.header.stamp), playing, msg.request_id, msg.row, msg.command
+                )
+            )
+
     def _on_sample(self, sample: JointSample) -> None:
-        for topic, numbers in self._signals.update(sample):
+        self._show(self._signals.update(sample))
+
+    def _show(self, found: Numbers) -> None:
+        for topic, numbers in found:
             channel = self._channels[topic]
             if channel.has_sinks():
                 # JSON has no NaN; a number that is not known is left out, and its line ends.

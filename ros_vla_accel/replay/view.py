@@ -11,6 +11,7 @@ from ros_vla_accel import middleware
 from ros_vla_accel.control.robot_config import RobotConfig
 from ros_vla_accel.replay.live_signals import LiveSignals
 from ros_vla_accel.replay.parameters import precision_config, trigger_config
+from ros_vla_accel.replay.pipeline import ReplayConfig
 from ros_vla_accel.resources import existing_path, share_path
 
 
@@ -48,7 +49,9 @@ def main(argv: Sequence[str]) -> int:
         parser.error(str(error))
 
     def signals(robot: RobotConfig) -> LiveSignals:
-        return LiveSignals(robot.joint_names, precision, triggers, source, robot.tip_frame)
+        return LiveSignals(
+            ReplayConfig(robot=robot, precision=precision, triggers=triggers, source=source)
+        )
 
     parameters = {
         "host": options.host,

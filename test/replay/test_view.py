@@ -11,6 +11,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
@@ -19,12 +20,13 @@ from rclpy.parameter import Parameter
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import JointState
 
+from ros_vla_accel.contracts import SCHEMA_VERSION
 from ros_vla_accel.control.robot_config import load_robot
-from ros_vla_accel.msg import ExecutorState, PrecisionCommand
-from ros_vla_accel.nodes.base import STATE_QOS
-from ros_vla_accel.partition.triggers import TriggerConfig
+from ros_vla_accel.msg import ActionChunk, ExecutorState, PrecisionCommand
+from ros_vla_accel.nodes.base import CHUNK_QOS, STATE_QOS
 from ros_vla_accel.precision import PrecisionConfig
 from ros_vla_accel.replay.live_signals import LiveSignals
+from ros_vla_accel.replay.pipeline import ReplayConfig
 from ros_vla_accel.resources import share_path
 
 pytest.importorskip(
@@ -37,11 +39,16 @@ from ros_vla_accel.nodes.view import View  # noqa: E402 - it imports foxglove
 ROOT = Path(__file__).parents[2]
 DOMAIN = "75"
 MESSAGE_DATA = 1  # opcode of the Foxglove WebSocket protocol, version 1
+FAST_ARM = PrecisionConfig(mu95=0.01, nu95=1.0, look_ahead=8)
 LAYOUT = json.loads(share_path("config/foxglove_layout.json").read_text())
 
 
 def signals(robot):
-    return LiveSignals(robot.joint_names, PrecisionConfig(), TriggerConfig(), "joint")
+    return LiveSignals(ReplayConfig(robot=robot, source="joint"))
+
+
+def by_commands(robot):
+    return LiveSignals(ReplayConfig(robot=robot, precision=FAST_ARM, source="action"))
 
 
 class Viewer:
@@ -94,6 +101,7 @@ class Robot(Node):
         super().__init__("robot", namespace="/vla")
         self.joints = self.create_publisher(JointState, "joint_states", qos_profile_sensor_data)
         self.states = self.create_publisher(ExecutorState, "executor_state", 10)
+        self.chunks = self.create_publisher(ActionChunk, "action_chunk", CHUNK_QOS)
         self.precision = self.create_publisher(PrecisionCommand, "precision", STATE_QOS)
         self.names = list(
             load_robot(share_path("config/robots/metaworld_sawyer.yaml")).joint_names
@@ -109,20 +117,30 @@ class Robot(Node):
             position=[0.001 * self.count] * len(self.names),
             velocity=[speed] * len(self.names),
         )
-        state.header.stamp.sec, rest = divmod(10_000_000 * self.count, 10**9)
-        state.header.stamp.nanosec = rest
+        stamp_ns = 10_000_000 * self.count
+        state.header.stamp.sec, state.header.stamp.nanosec = divmod(stamp_ns, 10**9)
         self.joints.publish(state)
         if self.count % 5 == 0:
-            self.states.publish(ExecutorState(ticks=self.count, source="edge", state=1))
+            state = ExecutorState(
+                schema_version=SCHEMA_VERSION,
+                ticks=self.count,
+                source="edge",
+                state=ExecutorState.PLAYING,
+                request_id=7,
+                command=[0.2, 0.0, 0.0, 0.0],
+            )
+            state.header.stamp.sec, state.header.stamp.nanosec = divmod(stamp_ns, 10**9)
+            self.states.publish(state)
 
 
 @pytest.fixture
-def view(monkeypatch):
+def view(monkeypatch, request):
     monkeypatch.setenv("ROS_DOMAIN_ID", DOMAIN)
     rclpy.init(args=[])
     robot = Robot()
     port = Parameter("port", value=0)
-    view = View(signals, namespace="/vla", parameter_overrides=[port])
+    make_signals = getattr(request, "param", signals)
+    view = View(make_signals, namespace="/vla", parameter_overrides=[port])
     executor = SingleThreadedExecutor()
     for node in (robot, view):
         executor.add_node(node)
@@ -156,6 +174,31 @@ def test_signals_of_the_joints_arrive_while_the_arm_moves(view):
             lambda i: isinstance(i, tuple) and i[0] == subscription and b"sensitivity" in i[1]
         )
         assert json.loads(scores[1])["bits"] in (2, 4, 8, 16)
+
+
+@pytest.mark.parametrize("view", [by_commands], indirect=True)
+def test_commands_and_the_plan_count_in_the_scores(view):
+    node, robot = view
+
+    def until(condition):
+        end_s = time.monotonic() + 10
+        while not condition(numbers := json.loads(client.next(subscription))):
+            assert time.monotonic() < end_s, numbers
+
+    with viewer(node.port) as client:
+        subscription = client.subscribe("/vla/view/scores")
+        until(lambda now: now["bits"] == 2)  # a fast transit, as commanded, and no plan yet
+        rows = np.zeros((8, 4), np.float32)  # it will stand still
+        chunk = ActionChunk(
+            schema_version=SCHEMA_VERSION,
+            request_id=7,
+            horizon=8,
+            action_size=4,
+            period_s=0.05,
+            actions=rows.ravel(),
+        )
+        robot.chunks.publish(chunk)
+        until(lambda now: now["bits"] > 2 and now["fineness"] < 0.1)
 
 
 def test_ros_messages_pass_unchanged_with_their_definition(view):
