@@ -257,6 +257,19 @@ def test_the_layout_places_every_panel_once():
     assert sorted(leaves(LAYOUT["layout"])) == sorted(LAYOUT["configById"])
 
 
+def test_the_layout_names_every_panel_in_foxglove_and_in_lichtblick():
+    for panel in LAYOUT["configById"].values():
+        assert panel["foxglovePanelTitle"] == panel["lichtblickPanelTitle"] != ""
+
+
+def test_the_plots_follow_the_newest_half_minute_together():
+    panels = LAYOUT["configById"].items()
+    plots = [panel for name, panel in panels if name.startswith("Plot!")]
+    assert all(plot["isSynced"] and plot["followingViewWidth"] == 30 for plot in plots)
+    # A synced state transitions panel shows all that was received, and makes the plots do so too.
+    assert not LAYOUT["configById"]["StateTransitions!states"]["isSynced"]
+
+
 def test_a_taken_port_is_named_and_the_node_stays_unconfigured(view):
     port = Parameter("port", value=view[0].port)
     second = View(signals, namespace="/vla", parameter_overrides=[port])
