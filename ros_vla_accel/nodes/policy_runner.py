@@ -158,7 +158,8 @@ def features_of(policy: SplitPolicy) -> list[tuple[Features, float]]:
     """
     spec = policy.spec
     images = {c.name: np.zeros((c.height, c.width, 3), np.uint8) for c in spec.cameras}
-    scene = Observation(images, np.zeros(len(spec.state_names), np.float32), "", 0)
+    state = np.zeros(len(spec.state_names), np.float32)
+    scene = Observation(images, state, "move the arm", 0)
     found = []
     for cut in spec.stages[:-1]:
         try:

@@ -402,6 +402,7 @@ def test_the_action_head_is_cached_where_it_can_be_and_the_reuse_is_told(bench, 
     start(bench, policy="ros_vla_accel.policies:reference", **arguments)
     bench.until(lambda: robot.stats and robot.stats[-1].status == "no instruction", 30.0)
     assert robot.stats[-1].precision == "float32"
+    assert {"vision", "backbone"} <= set(robot.stats[-1].form_names)
     robot.instruct("open the drawer")
     bench.until(lambda: robot.stats[-1].cache_reuse > 0.2, 20.0)
     assert robot.stats[-1].head_ms > 0
