@@ -63,6 +63,11 @@ def contenders(objective: str, steps: int) -> list[Contender]:
                 )
                 name = f"every {n}, budget {budget:g}{', forecast' if forecast else ''}"
                 found.append(cached("moeca", name, cache))
+            for order in (1, 2):
+                cache = BranchCacheConfig(
+                    interval=n, budget=budget, routing="with_budget", order=order, full_last=False
+                )
+                found.append(cached("moeca", f"every {n}, budget {budget:g}, lazy {order}", cache))
     middle = intervals[1]
     found.append(
         cached("tokens", f"every {middle}, 50 %", TokenCacheConfig(interval=middle, ratio=0.5))

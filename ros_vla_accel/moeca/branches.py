@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ros_vla_accel.moeca.adapter import HeadAdapter, MoELayer, Routes
 from ros_vla_accel.moeca.config import BranchCacheConfig
-from ros_vla_accel.moeca.forecast import run_held
+from ros_vla_accel.moeca.forecast import Forecast, run_held
 from ros_vla_accel.moeca.held_branches import HeldBranches
 from ros_vla_accel.moeca.plan import Plan, choose_rows
 from ros_vla_accel.moeca.session import Step, signature
@@ -47,14 +47,38 @@ class BranchCache:
         full = step.full
         if not full and self.config.attention == "with_moe":
             full = self._plan(step).whole(block)
-        order = 1 if self.config.forecast else 0
+        order = self.config.order if self.config.forecast else 0
         key = (block, place)
         return run_held(key, order, step, original, x, *args, full=full, **kwargs)
 
     def mixture(
         self, block: int, step: Step, original: Callable[..., Tensor], x: Tensor
     ) -> Tensor:
-        """The mixture on tokens x (..., D), with the gates of this step."""
+        """The mixture on tokens x (..., D), with the gates of this step where it is routed."""
+        if self.config.routing == "always":
+            return self._routed(block, step, original, x)
+        plan = self._plan(step)
+        whole: Forecast | None = step.state.get((block, "whole"))
+        held: HeldBranches | None = step.state.get(block)
+        known = whole is not None and held is not None and held.known == signature(x)
+        unpaid = plan.allowance(block) < self.config.cost.fixed_rows and not plan.whole(block)
+        if whole is not None and held is not None and known and not step.full and unpaid:
+            plan.carry += plan.allowance(block)
+            used = self.layers[block].experts + self.layers[block].shared
+            _count(step, len(held.token), 0, used, 0)
+            return whole.at(step.index)
+        value = self._routed(block, step, original, x)
+        order = self.config.order if self.config.forecast else 0
+        step.state[block, "whole"] = (
+            whole.follow(step.index, value, order)
+            if whole is not None and known
+            else Forecast(step.index, (value,))
+        )
+        return value
+
+    def _routed(
+        self, block: int, step: Step, original: Callable[..., Tensor], x: Tensor
+    ) -> Tensor:
         layer, plan = self.layers[block], self._plan(step)
         held: HeldBranches | None = step.state.get(block)
         if held is not None and held.known != signature(x):

@@ -8,6 +8,7 @@ import torch
 from ros_vla_accel.moeca import (
     BranchCacheConfig,
     CostModel,
+    TaylorConfig,
     begin,
     disable_cache,
     enable_cache,
@@ -28,6 +29,7 @@ CONFIGS = [
         (0.7, "always", True),
     )
 ]
+CONFIGS += [BranchCacheConfig(budget=budget, routing="with_budget") for budget in (0.0, 0.4)]
 
 
 def count_rows(head: torch.nn.Module) -> list[int]:
@@ -224,3 +226,35 @@ def test_a_debt_for_new_branches_is_paid_by_later_steps() -> None:
     plan.carry = -10.0
     plan.start(1, 0.5)
     assert sum(plan.share) == 10.0
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_mixtures_without_any_budget_are_drawn_on_whole_as_taylorseer_does(
+    reference, denoise, order: int
+) -> None:
+    enable_cache(reference, TaylorConfig(interval=3, order=order))
+    expected = denoise(reference)
+    disable_cache(reference)
+    lazy = BranchCacheConfig(
+        budget=0.0, interval=3, routing="with_budget", order=order, full_last=False
+    )
+    enable_cache(reference, lazy)
+    torch.testing.assert_close(denoise(reference), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_only_blocks_that_the_budget_reaches_are_routed(reference, denoise) -> None:
+    def routings(routing: str) -> int:
+        calls = []
+        hooks = [
+            block.moe.router.register_forward_hook(lambda *_: calls.append(1))
+            for block in reference.blocks
+        ]
+        enable_cache(reference, BranchCacheConfig(budget=0.4, interval=4, routing=routing))
+        denoise(reference)
+        disable_cache(reference)
+        for hook in hooks:
+            hook.remove()
+        return len(calls)
+
+    always, lazy = routings("always"), routings("with_budget")
+    assert 0.3 * always < lazy < 0.9 * always
