@@ -240,6 +240,9 @@ def test_misuse_is_named_with_the_way_out(reference) -> None:
     [
         (lambda: BranchCacheConfig(budget=1.5), "budget 1.5"),
         (lambda: BranchCacheConfig(attention="some"), "attention 'some'"),
+        (lambda: BranchCacheConfig(routing="never"), "routing 'never'"),
+        (lambda: BranchCacheConfig(order=3, routing="with_budget"), "order 3"),
+        (lambda: BranchCacheConfig(order=2), "order 2 is of whole mixtures"),
         (lambda: BranchCacheConfig(interval=0), "interval 0"),
         (lambda: TaylorConfig(order=3), "order 3"),
         (lambda: TokenCacheConfig(ratio=-1), "ratio -1"),
