@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -29,40 +28,15 @@ from ros_vla_accel.moeca import (
     summary,
 )
 from ros_vla_accel.policies.checkpoint import Manifest, load_checkpoint
-from ros_vla_accel.policies.config import RANDOM_SIZES
 from ros_vla_accel.policies.model import ReferenceVLA
 from ros_vla_accel.policies.objectives import check_steps
 from ros_vla_accel.policies.quantized import quantize_reference
+from ros_vla_accel.policies.random_policy import SHIPPED, random_policy
 from ros_vla_accel.policies.warm_start import WarmStart
 from ros_vla_accel.quantization import WIDTHS, ActivationBits
 
-log = logging.getLogger(__name__)
-
-SHIPPED = Path(__file__).resolve().parents[1] / "assets" / "reference"
 DEFAULT_STEPS = {"flow": 10, "ddpm": 16}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
-
-def random_policy(size: str) -> tuple[ReferenceVLA, Manifest]:
-    """A network of another size with random weights, in the shipped policy's clothes.
-
-    Raises ValueError for an unknown size.
-    """
-    if size not in RANDOM_SIZES:
-        raise ValueError(f"size '{size}' is unknown; choose from {sorted(RANDOM_SIZES)}")
-    _, shipped = load_checkpoint(SHIPPED)
-    config = replace(shipped.model, **RANDOM_SIZES[size])
-    spec = replace(shipped.spec, name=f"reference-{size}-random-weights", checkpoint_hash="")
-    log.warning("policy '%s' has random weights: for time and memory only", spec.name)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = ReferenceVLA(config)
-        # They start at zero for training, and no block would matter.
-        for layer in model.head.zero_layers():
-            torch.nn.init.normal_(layer.weight, std=0.02)
-    training = {"command": "none: random weights"}
-    manifest = replace(shipped, spec=spec, model=config, training=training)
-    return model.eval(), manifest
 
 
 class ReferencePolicy:

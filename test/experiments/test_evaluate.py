@@ -12,7 +12,7 @@ from ros_vla_accel.contracts import ActionChunk, CameraSpec, InferenceRequest, P
 from ros_vla_accel.experiments.closed_loop import Condition
 from ros_vla_accel.experiments.evaluate import PolicyChoice, evaluate, main
 from ros_vla_accel.policies import reference
-from ros_vla_accel.policies.reference_policy import SHIPPED
+from ros_vla_accel.policies.random_policy import SHIPPED
 from ros_vla_accel.sim.env import ARM_JOINTS
 
 SPEC = PolicySpec(

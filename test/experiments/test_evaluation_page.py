@@ -18,7 +18,7 @@ from ros_vla_accel.experiments.evaluation_page import (
     markdown,
     write_page,
 )
-from ros_vla_accel.policies.reference_policy import SHIPPED
+from ros_vla_accel.policies.random_policy import SHIPPED
 
 
 def row(outcomes: list[int]) -> dict[str, Any]:

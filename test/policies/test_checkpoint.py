@@ -16,7 +16,7 @@ from ros_vla_accel.policies.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from ros_vla_accel.policies.reference_policy import SHIPPED
+from ros_vla_accel.policies.random_policy import SHIPPED
 
 
 @pytest.fixture
