@@ -63,7 +63,7 @@ def contenders(objective: str, steps: int) -> list[Contender]:
                 )
                 name = f"every {n}, budget {budget:g}{', forecast' if forecast else ''}"
                 found.append(cached("moeca", name, cache))
-            for order in (1, 2):
+            for order in (1,) if budget else (1, 2):
                 cache = BranchCacheConfig(
                     interval=n, budget=budget, routing="with_budget", order=order, full_last=False
                 )

@@ -81,8 +81,9 @@ class BranchCacheConfig(CacheConfig):
             raise ValueError(f"routing '{self.routing}' is unknown; choose from {ROUTING}")
         if self.order not in (1, 2):
             raise ValueError(f"order {self.order} must be 1 or 2; forecast=False holds values")
-        if self.order == 2 and self.routing == "always":
-            raise ValueError("order 2 is of whole mixtures; set routing to with_budget")
+        if self.order == 2 and (self.routing == "always" or 0 < self.budget < 1):
+            # Second differences of values that were computed in part only were seen to run away.
+            raise ValueError("order 2 is of whole mixtures: routing with_budget and budget 0")
 
     def is_full(self, index: int, steps: int) -> bool:
         return self.budget >= 1.0 or super().is_full(index, steps)

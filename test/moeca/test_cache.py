@@ -243,6 +243,10 @@ def test_misuse_is_named_with_the_way_out(reference) -> None:
         (lambda: BranchCacheConfig(routing="never"), "routing 'never'"),
         (lambda: BranchCacheConfig(order=3, routing="with_budget"), "order 3"),
         (lambda: BranchCacheConfig(order=2), "order 2 is of whole mixtures"),
+        (
+            lambda: BranchCacheConfig(order=2, routing="with_budget", budget=0.5),
+            "order 2 is of whole mixtures",
+        ),
         (lambda: BranchCacheConfig(interval=0), "interval 0"),
         (lambda: TaylorConfig(order=3), "order 3"),
         (lambda: TokenCacheConfig(ratio=-1), "ratio -1"),
