@@ -25,6 +25,9 @@ from ros_vla_accel.engines import EngineChoice
 
 logger = logging.getLogger(__name__)
 
+_Encoded = Callable[[InferenceRequest, float], None]
+_Failed = Callable[[str], None]
+
 
 class PolicyRunner:
     """Loads ``module:factory`` and answers requests, one at a time.
@@ -68,11 +71,7 @@ class PolicyRunner:
         self._thread.submit(self._infer, request)
 
     def encode(
-        self,
-        request: InferenceRequest,
-        cut: str,
-        on_features: Callable[[InferenceRequest, float], None],
-        on_failure: Callable[[str], None],
+        self, request: InferenceRequest, cut: str, on_features: _Encoded, on_failure: _Failed
     ) -> None:
         """Returns at once. on_features(request, seconds) gets the request with its observation
         replaced by the features after the stage ``cut``, or on_failure what went wrong."""
@@ -114,11 +113,7 @@ class PolicyRunner:
             self._on_answer(replace(chunk, source="edge", timings_s=timings_s), seconds)
 
     def _encode(
-        self,
-        request: InferenceRequest,
-        cut: str,
-        on_features: Callable[[InferenceRequest, float], None],
-        on_failure: Callable[[str], None],
+        self, request: InferenceRequest, cut: str, on_features: _Encoded, on_failure: _Failed
     ) -> None:
         self._started_s = time.monotonic()
         try:

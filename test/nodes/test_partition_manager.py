@@ -3,10 +3,10 @@
 import arm_policy
 import numpy as np
 import pytest
+from policy_robot import Robot
 from rclpy.parameter import Parameter
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import JointState
-from test_vla_policy import Robot
 
 from ros_vla_accel.cloud.codec import encode_observation, request_header
 from ros_vla_accel.cloud.keys import KeyFolder

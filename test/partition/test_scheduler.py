@@ -1,76 +1,15 @@
-from dataclasses import replace
-
-import numpy as np
 import pytest
+from scheduler_policy import IDLE, MS, STARVED, Policy
 
-from ros_vla_accel.contracts import ActionChunk, PolicySpec
+from ros_vla_accel.contracts import PolicySpec
 from ros_vla_accel.partition.orders import (
-    Order,
     SchedulerConfig,
     StartCloud,
     StartEdge,
     Stop,
 )
-from ros_vla_accel.partition.route import Decision, Route
+from ros_vla_accel.partition.route import Route
 from ros_vla_accel.partition.scheduler import RequestScheduler
-
-MS = 1_000_000
-PERIOD = 50 * MS
-IDLE, PLAYING, STARVED, FAULT = range(4)
-
-
-class Policy:
-    """A scheduler with its clock, an executor that reports, and a camera of every instant."""
-
-    def __init__(self, **settings: float) -> None:
-        self.scheduler = RequestScheduler(SchedulerConfig(**settings), lambda: 1000)  # type: ignore[arg-type]
-        self.now = 10_000 * MS
-        self.steady = 0
-        self.scheduler.on_instruction("open the drawer")
-        self.executor(episode=0)
-
-    def wait(self, ms: int) -> None:
-        self.now += ms * MS
-        self.steady += ms * MS
-
-    def executor(
-        self,
-        stamp_ns: int | None = None,
-        state: int = PLAYING,
-        episode: int | None = None,
-        request_id: int = 1,
-    ) -> None:
-        current = self.scheduler.episode_id if episode is None else episode
-        chunk = (0, 0) if stamp_ns is None else (request_id, stamp_ns)
-        self.scheduler.on_executor_state(self.steady, current, *chunk, state)
-
-    def decide(
-        self,
-        route: Route = Route.CLOUD,
-        seq: int = 0,
-        valid_ms: int = 500,
-        cut: str = "observation",
-        **flags: bool,
-    ) -> None:
-        valid_ns = self.now + valid_ms * MS
-        decision = Decision(route, valid_ns, seq, cut, "jpeg", 0.3, "test")
-        self.scheduler.on_decision(replace(decision, **flags))  # type: ignore[arg-type]
-
-    def poll(self, observation_ns: int | None = -1) -> Order | None:
-        seen = self.now if observation_ns == -1 else observation_ns
-        return self.scheduler.poll(self.now, self.steady, seen)
-
-    def reply(self, order: Order, value: float = 0.0) -> None:
-        assert isinstance(order, StartCloud)
-        rows = np.full((16, 2), value, np.float32)
-        chunk = ActionChunk(
-            rows, 0.05, order.stamp_ns, order.request_id, order.episode_id, "cloud"
-        )
-        self.scheduler.on_chunk(chunk, self.now)
-
-    def finish(self, order: Order | None) -> bool:
-        assert isinstance(order, StartEdge)
-        return self.scheduler.on_edge_done(order.request_id, self.now)
 
 
 def test_without_a_decision_the_edge_makes_the_first_chunk_at_once() -> None:
@@ -296,81 +235,6 @@ def test_one_edge_inference_in_flight() -> None:
     assert isinstance(policy.poll(), StartEdge)
 
 
-WIDTHS = (2, 4, 8, 16)
-
-
-def play(policy: Policy, order: Order, bits: int, source: str = "edge") -> None:
-    """The order is answered with a chunk of so many bits, and the executor shows it."""
-    assert isinstance(order, StartEdge | StartCloud)
-    if isinstance(order, StartEdge):
-        assert policy.finish(order)
-    rows = np.zeros((16, 2), np.float32)
-    ids = (order.request_id, order.episode_id)
-    chunk = ActionChunk(rows, 0.05, order.stamp_ns, *ids, source, activation_bits=bits)
-    policy.scheduler.on_chunk(chunk, policy.now)
-    policy.executor(order.stamp_ns, request_id=order.request_id)
-
-
-def test_a_width_that_rises_above_the_chunk_in_play_is_answered_at_once_and_once() -> None:
-    policy = Policy(widths=WIDTHS)
-    policy.scheduler.on_width(2)
-    play(policy, policy.poll(), bits=2)
-    policy.wait(60)
-    assert policy.poll() is None
-    policy.scheduler.on_width(8)
-    order = policy.poll()
-    assert isinstance(order, StartEdge)
-    assert order.reason == "8 bits needed, chunk in play has 2"
-    policy.scheduler.on_width(16)
-    policy.wait(20)
-    assert policy.poll() is None, "one in flight"
-    play(policy, order, bits=8)
-    policy.wait(20)
-    again = policy.poll()
-    assert isinstance(again, StartEdge), "the width rose again while it ran"
-    play(policy, again, bits=16)
-    policy.wait(60)
-    assert policy.poll() is None
-    assert policy.scheduler.counts["width_rises"] == 2
-
-
-def test_a_policy_that_answers_with_too_few_bits_is_not_asked_again_over_the_same_chunk() -> None:
-    policy = Policy(widths=WIDTHS)
-    play(policy, policy.poll(), bits=2)
-    policy.wait(20)
-    order = policy.poll()
-    assert isinstance(order, StartEdge)
-    policy.scheduler.on_edge_done(order.request_id, policy.now, ok=False)
-    policy.wait(300)
-    assert policy.poll() is None
-
-
-def test_a_fall_or_a_rise_below_what_the_policy_executes_asks_for_nothing() -> None:
-    policy = Policy(widths=(4, 16))
-    policy.scheduler.on_width(2)
-    play(policy, policy.poll(), bits=4)
-    for bits in (4, 2):
-        policy.scheduler.on_width(bits)
-        policy.wait(60)
-        assert policy.poll() is None
-
-
-def test_a_rise_waits_for_the_cloud_request_in_flight_and_then_asks_over_its_chunk() -> None:
-    policy = Policy(widths=WIDTHS)
-    policy.decide()
-    policy.scheduler.on_width(4)
-    order = policy.poll()
-    assert isinstance(order, StartCloud)
-    policy.scheduler.on_width(16)
-    policy.wait(20)
-    assert policy.poll() is None
-    play(policy, order, bits=4, source="cloud")
-    policy.wait(20)
-    again = policy.poll()
-    assert isinstance(again, StartCloud)
-    assert again.reason.startswith("16 bits needed")
-
-
 def test_failed_edge_inference_rests_before_the_next() -> None:
     policy = Policy(retry_s=0.5)
     order = policy.poll()
@@ -474,106 +338,3 @@ def test_senseless_config_is_an_error() -> None:
         SchedulerConfig(horizon=8, replan_rows=9)
     with pytest.raises(ValueError, match="period_s"):
         SchedulerConfig(period_s=0.0)
-
-
-def test_what_the_next_chunk_will_bring_in_time_is_not_asked_for_early() -> None:
-    policy = Policy(widths=WIDTHS)
-    policy.scheduler.on_width(4)
-    order = policy.poll()
-    play(policy, order, bits=4)
-    policy.wait(60)
-    assert isinstance(order, StartEdge)
-    due_ns = order.stamp_ns + 8 * 50_000_000 + round(policy.scheduler.edge_p95_s * 1e9)
-    policy.scheduler.on_width(16, due_ns)
-    assert policy.poll() is None
-    policy.scheduler.on_width(16, due_ns - 1)
-    hurried = policy.poll()
-    assert isinstance(hurried, StartEdge)
-    assert hurried.reason == "16 bits needed, chunk in play has 4"
-
-
-@pytest.mark.parametrize(
-    ("case", "encode_s", "edge_busy", "cut"),
-    [
-        ("features are there long before the fallback", 0.02, False, "vision"),
-        ("features would keep the fallback waiting", 0.25, False, "observation"),
-        ("features would wait for an edge inference", 0.02, True, "observation"),
-        ("the policy cannot be cut there", None, False, "observation"),
-    ],
-)
-def test_images_go_where_features_would_come_too_late(
-    case: str, encode_s: float | None, edge_busy: bool, cut: str
-) -> None:
-    policy = Policy()
-    if encode_s is not None:
-        policy.scheduler.on_features("vision", encode_s)
-    if edge_busy:
-        assert isinstance(policy.poll(), StartEdge)
-        policy.decide(seq=1)
-        policy.decide(seq=2, cut="vision")
-        policy.wait(50)
-    else:
-        policy.decide(cut="vision")
-    order = policy.poll()
-    assert isinstance(order, StartCloud)
-    assert order.cut == cut, case
-    assert policy.scheduler.counts["cuts_waived"] == (cut == "observation")
-
-
-def test_with_reuse_a_calm_chunk_is_played_until_the_edge_must_start() -> None:
-    policy = Policy(edge_p95_s=0.139)
-    stamp_ns = policy.now
-    policy.decide(Route.EDGE, reuse=True)
-    policy.wait(610)
-    policy.decide(Route.EDGE, reuse=True)
-    policy.executor(stamp_ns)
-    assert policy.poll() is None
-    policy.wait(1)
-    order = policy.poll()
-    assert isinstance(order, StartEdge)
-    assert order.reason == "chunk in play is 12.2 rows old"
-
-
-def test_reuse_ends_at_once_with_a_critical_or_stale_decision() -> None:
-    for end in ("critical", "stale"):
-        policy = Policy()
-        stamp_ns = policy.now
-        policy.wait(400)
-        policy.decide(Route.EDGE, valid_ms=20, reuse=True)
-        policy.executor(stamp_ns)
-        assert policy.poll() is None
-        if end == "stale":
-            policy.wait(21)
-        else:
-            policy.decide(Route.EDGE, reuse=True, critical=True)
-        assert isinstance(policy.poll(), StartEdge), end
-
-
-def test_with_reuse_a_preemption_spares_a_chunk_that_was_just_asked_for() -> None:
-    policy = Policy()
-    flags = {"reuse": True, "critical": True}
-    policy.decide(seq=1, **flags)
-    first = policy.poll()
-    assert isinstance(first, StartCloud)
-    policy.wait(100)
-    policy.reply(first)
-    policy.executor(first.stamp_ns)
-    policy.wait(100)
-    policy.decide(seq=2, **flags)
-    assert policy.poll() is None
-    assert policy.scheduler.counts["preemptions_spared"] == 1
-    policy.wait(100)
-    policy.executor(first.stamp_ns)
-    assert policy.poll() is None, "it was answered, not put off"
-    policy.decide(seq=3, **flags)
-    assert isinstance(policy.poll(), StartCloud)
-
-
-def test_an_arm_that_holds_does_not_wait_for_a_silent_cloud() -> None:
-    policy = Policy()
-    stamp_ns = policy.now
-    policy.wait(900)
-    policy.executor(stamp_ns, STARVED)
-    policy.decide()
-    assert isinstance(policy.poll(), StartCloud)
-    assert isinstance(policy.poll(), StartEdge)

@@ -12,7 +12,8 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
-from protocol_world import LINKS, MOTIONS, MS, World
+from protocol_rules import LINKS, MOTIONS, MS
+from protocol_world import World
 
 from ros_vla_accel.contracts import ACTIVATION_BITS
 from ros_vla_accel.partition.link import LinkState
