@@ -21,6 +21,7 @@ from ros_vla_accel.moeca.config import (
     ForaConfig,
     TaylorConfig,
     TokenCacheConfig,
+    cache_config,
 )
 from ros_vla_accel.moeca.cost import CostModel, fit_cost
 from ros_vla_accel.moeca.session import Session
@@ -41,6 +42,7 @@ __all__ = [
     "TaylorConfig",
     "TokenCacheConfig",
     "begin",
+    "cache_config",
     "disable_cache",
     "enable_cache",
     "fit_cost",

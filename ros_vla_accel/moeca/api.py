@@ -37,6 +37,11 @@ class Summary:
             return 0.0
         return 1 - self.counts.paths_computed / self.counts.paths
 
+    @property
+    def reuse(self) -> float:
+        """Of branches, or of whole paths for a method that keeps no branches."""
+        return self.branch_reuse if self.counts.branches else self.path_reuse
+
     def __str__(self) -> str:
         c = self.counts
         lines = [

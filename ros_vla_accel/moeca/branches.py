@@ -47,28 +47,34 @@ class BranchCache:
         full = step.full
         if not full and self.config.attention == "with_moe":
             full = self._plan(step).whole(block)
-        order = self.config.order if self.config.forecast else 0
+        order = int(self.config.forecast)
         key = (block, place)
         return run_held(key, order, step, original, x, *args, full=full, **kwargs)
 
-    def mixture(
-        self, block: int, step: Step, original: Callable[..., Tensor], x: Tensor
+    def path(
+        self,
+        block: int,
+        step: Step,
+        original: Callable[..., Tensor],
+        x: Tensor,
+        *args: Any,
+        **kwargs: Any,
     ) -> Tensor:
-        """The mixture on tokens x (..., D), with the gates of this step where it is routed."""
-        if self.config.routing == "always":
-            return self._routed(block, step, original, x)
+        """The path around a mixture, whose own call is replaced as well: drawn on whole where the
+        budget does not reach the block, so that not even its norm is computed."""
         plan = self._plan(step)
         whole: Forecast | None = step.state.get((block, "whole"))
         held: HeldBranches | None = step.state.get(block)
-        known = whole is not None and held is not None and held.known == signature(x)
+        shape = (block, "signature")
+        known = step.state.get(shape) == signature(x)
         unpaid = plan.allowance(block) < self.config.cost.fixed_rows and not plan.whole(block)
         if whole is not None and held is not None and known and not step.full and unpaid:
             plan.carry += plan.allowance(block)
             used = self.layers[block].experts + self.layers[block].shared
             _count(step, len(held.token), 0, used, 0)
             return whole.at(step.index)
-        value = self._routed(block, step, original, x)
-        order = self.config.order if self.config.forecast else 0
+        value, order = original(x, *args, **kwargs), int(self.config.forecast)
+        step.state[shape] = signature(x)
         step.state[block, "whole"] = (
             whole.follow(step.index, value, order)
             if whole is not None and known
@@ -76,9 +82,10 @@ class BranchCache:
         )
         return value
 
-    def _routed(
+    def mixture(
         self, block: int, step: Step, original: Callable[..., Tensor], x: Tensor
     ) -> Tensor:
+        """The mixture on tokens x (..., D), with the gates of this step."""
         layer, plan = self.layers[block], self._plan(step)
         held: HeldBranches | None = step.state.get(block)
         if held is not None and held.known != signature(x):

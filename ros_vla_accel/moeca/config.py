@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 from ros_vla_accel.moeca.cost import CostModel
 
@@ -52,10 +54,11 @@ class BranchCacheConfig(CacheConfig):
     TaylorSeer, arXiv:2503.06923, per branch) rather than held. cost: prices of the parts.
 
     routing: "always", as in the paper, or "with_budget": a mixture that the budget of a step does
-    not reach is drawn on whole, in ``order`` differences, and its router does not run, so that its
-    gates are not of this step and newly routed branches wait for the next refresh. Where experts
-    are small, routing and combining cost as much as they do, and branches that are all reused are
-    dear for what they add. With no budget at all this is TaylorSeer under another name.
+    not reach is drawn on whole, and its router does not run, so that its gates are not of this
+    step and newly routed branches wait for the next refresh. Where experts are small, routing and
+    combining cost as much as they do, and branches that are all reused are dear for what they add.
+    With no budget at all no branch is ever looked at: this is TaylorSeer of ``forecast_order``,
+    FORA without forecast, and runs as such.
 
     On the shipped flow head at 50 steps, every third full and nothing between, the forecast
     brings the mean error from 0.0077 to 0.0024 in normalized units (eight observations). There a
@@ -68,7 +71,7 @@ class BranchCacheConfig(CacheConfig):
     attention: str = "with_moe"
     forecast: bool = True
     routing: str = "always"
-    order: int = 1
+    forecast_order: int = 1
     cost: CostModel = field(default_factory=CostModel)
 
     def __post_init__(self) -> None:
@@ -79,11 +82,25 @@ class BranchCacheConfig(CacheConfig):
             raise ValueError(f"attention '{self.attention}' is unknown; choose from {ATTENTION}")
         if self.routing not in ROUTING:
             raise ValueError(f"routing '{self.routing}' is unknown; choose from {ROUTING}")
-        if self.order not in (1, 2):
-            raise ValueError(f"order {self.order} must be 1 or 2; forecast=False holds values")
-        if self.order == 2 and (self.routing == "always" or 0 < self.budget < 1):
+        if self.forecast_order not in (1, 2):
+            raise ValueError(
+                f"forecast_order {self.forecast_order} must be 1 or 2; forecast=False holds values"
+            )
+        if self.forecast_order == 2 and not self.whole_paths and self.budget < 1:
             # Second differences of values that were computed in part only were seen to run away.
-            raise ValueError("order 2 is of whole mixtures: routing with_budget and budget 0")
+            raise ValueError(
+                "forecast_order 2 is of whole mixtures: routing with_budget and budget 0"
+            )
+
+    @property
+    def whole_paths(self) -> bool:
+        """Whether no branch is kept, as all that is reused are whole paths."""
+        return self.routing == "with_budget" and not self.budget
+
+    @property
+    def order(self) -> int:
+        """Of the Taylor series that reused values are drawn on by."""
+        return self.forecast_order if self.forecast else 0
 
     def is_full(self, index: int, steps: int) -> bool:
         return self.budget >= 1.0 or super().is_full(index, steps)
@@ -92,6 +109,8 @@ class BranchCacheConfig(CacheConfig):
 @dataclass(frozen=True, kw_only=True)
 class ForaConfig(CacheConfig):
     """FORA (arXiv:2407.01425): outputs of attention and mixture are held between full steps."""
+
+    order: ClassVar[int] = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,3 +161,31 @@ class FirstBlockConfig(CacheConfig):
         super().__post_init__()
         if self.threshold < 0:
             raise ValueError(f"threshold {self.threshold} must not be negative")
+
+
+METHODS: dict[str, type[CacheConfig]] = {
+    "moeca": BranchCacheConfig,
+    "fora": ForaConfig,
+    "taylorseer": TaylorConfig,
+    "tokens": TokenCacheConfig,
+    "first_block": FirstBlockConfig,
+}
+
+
+def cache_config(settings: Mapping[str, Any] | CacheConfig) -> CacheConfig:
+    """Of settings as a YAML file has them: ``method`` ("moeca" when left out) and its fields.
+
+    Raises ValueError naming what is unknown or makes no sense.
+    """
+    if isinstance(settings, CacheConfig):
+        return settings
+    fields = dict(settings)
+    method = fields.pop("method", "moeca")
+    if method not in METHODS:
+        raise ValueError(f"cache method '{method}' is unknown; choose from {sorted(METHODS)}")
+    if isinstance(fields.get("cost"), Mapping):
+        fields["cost"] = CostModel(**fields["cost"])
+    try:
+        return METHODS[method](**fields)
+    except TypeError as error:
+        raise ValueError(f"cache method '{method}': {error}") from error

@@ -21,7 +21,8 @@ from ros_vla_accel.contracts import (
     executed_width,
 )
 from ros_vla_accel.moeca import (
-    BranchCacheConfig,
+    CacheConfig,
+    cache_config,
     disable_cache,
     enable_cache,
     is_cached,
@@ -57,8 +58,8 @@ class ReferencePolicy:
     quantize: "w4ax" packs the weights to INT4 and runs each batch at the widest activations that
     it asks for; the checkpoint's hash stays that of its source. solver: of the sampler, its own
     default when None. warm_start: share of the steps that a chunk skips which begins at the one
-    in play (``warm_start.py``). cache: settings of ``moeca.BranchCacheConfig``, {} for its
-    defaults; None: no cache.
+    in play (``warm_start.py``). cache: a configuration of ``moeca`` or its settings, see
+    ``moeca.cache_config``; {} is MoECa's defaults, None no cache.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class ReferencePolicy:
         quantize: str | None = None,
         solver: str | None = None,
         warm_start: float = 0.0,
-        cache: Mapping[str, Any] | None = None,
+        cache: Mapping[str, Any] | CacheConfig | None = None,
     ) -> None:
         if quantize not in (None, "w4ax"):
             raise ValueError(f"quantize '{quantize}' is unknown; set it to w4ax or leave it out")
@@ -100,7 +101,7 @@ class ReferencePolicy:
             self._latch = quantize_reference(self.model)
             self.spec = replace(self.spec, widths=WIDTHS, precision=f"w4ax, rest {dtype}")
         if cache is not None:
-            enable_cache(self.model.head, BranchCacheConfig(**cache))
+            enable_cache(self.model.head, cache_config(cache))
 
     def _serve(
         self,
@@ -184,20 +185,21 @@ class ReferencePolicy:
             for i, request in enumerate(requests)
         ]
 
-    def accelerate(self, cache: Mapping[str, Any] | None, warm_start: float) -> None:
+    def accelerate(self, cache: Mapping[str, Any] | CacheConfig | None, warm_start: float) -> None:
         """Between inferences: settings of a cache as at construction, in place of the present
-        one, and of the warm start. ValueError or TypeError for settings that make no sense."""
+        one, and of the warm start. ValueError for settings that make no sense."""
         self._warm = WarmStart(warm_start)
-        config = None if cache is None else BranchCacheConfig(**cache)
+        config = None if cache is None else cache_config(cache)
         if is_cached(self.model.head):
             disable_cache(self.model.head)
         if config is not None:
             enable_cache(self.model.head, config)
 
     def reused(self) -> float:
-        """Share of the expert branches that the cache saved since it was enabled; NaN without."""
+        """Share of the expert branches, or whole paths where the cache keeps these, that were not
+        computed since it was enabled; NaN without a cache."""
         head = self.model.head
-        return summary(head).branch_reuse if is_cached(head) else math.nan
+        return summary(head).reuse if is_cached(head) else math.nan
 
     def _act(
         self, contexts: torch.Tensor, noise: torch.Tensor, requests: Sequence[InferenceRequest]
@@ -366,7 +368,7 @@ def reference(
     quantize: str | None = None,
     solver: str | None = None,
     warm_start: float = 0.0,
-    cache: Mapping[str, Any] | None = None,
+    cache: Mapping[str, Any] | CacheConfig | None = None,
 ) -> ReferencePolicy:
     """Factory of the reference policy, ``ros_vla_accel.policies:reference``."""
     return ReferencePolicy(

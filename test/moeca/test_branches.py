@@ -29,7 +29,7 @@ CONFIGS = [
         (0.7, "always", True),
     )
 ]
-CONFIGS += [BranchCacheConfig(budget=budget, routing="with_budget") for budget in (0.0, 0.4)]
+CONFIGS += [BranchCacheConfig(budget=budget, routing="with_budget") for budget in (0.2, 0.4)]
 
 
 def count_rows(head: torch.nn.Module) -> list[int]:
@@ -236,10 +236,11 @@ def test_mixtures_without_any_budget_are_drawn_on_whole_as_taylorseer_does(
     expected = denoise(reference)
     disable_cache(reference)
     lazy = BranchCacheConfig(
-        budget=0.0, interval=3, routing="with_budget", order=order, full_last=False
+        budget=0.0, interval=3, routing="with_budget", forecast_order=order, full_last=False
     )
     enable_cache(reference, lazy)
-    torch.testing.assert_close(denoise(reference), expected, rtol=1e-4, atol=1e-5)
+    assert torch.equal(denoise(reference), expected)
+    assert summary(reference).reuse == summary(reference).path_reuse > 0.5
 
 
 def test_only_blocks_that_the_budget_reaches_are_routed(reference, denoise) -> None:

@@ -26,6 +26,8 @@ METHODS = [
     BranchCacheConfig(budget=0.0, forecast=False),
     BranchCacheConfig(budget=0.3, attention="always"),
     BranchCacheConfig(budget=0.5, forecast=True),
+    BranchCacheConfig(budget=0.5, routing="with_budget"),
+    BranchCacheConfig(budget=0.0, routing="with_budget", attention="always"),
     ForaConfig(),
     TaylorConfig(order=1),
     TaylorConfig(order=2),
@@ -97,7 +99,7 @@ def test_interleaved_inferences_keep_their_own_state(reference, denoise, config)
     assert torch.equal(x[1], alone[1])
 
 
-@pytest.mark.parametrize("config", [METHODS[0], *METHODS[3:6]], ids=str)
+@pytest.mark.parametrize("config", [METHODS[0], *METHODS[5:8]], ids=str)
 def test_samples_of_a_batch_answer_as_they_would_alone(reference, config) -> None:
     """As a guidance pair in one batch: both halves share steps, and no rows."""
     steps, generator = 6, torch.Generator().manual_seed(3)
@@ -241,11 +243,11 @@ def test_misuse_is_named_with_the_way_out(reference) -> None:
         (lambda: BranchCacheConfig(budget=1.5), "budget 1.5"),
         (lambda: BranchCacheConfig(attention="some"), "attention 'some'"),
         (lambda: BranchCacheConfig(routing="never"), "routing 'never'"),
-        (lambda: BranchCacheConfig(order=3, routing="with_budget"), "order 3"),
-        (lambda: BranchCacheConfig(order=2), "order 2 is of whole mixtures"),
+        (lambda: BranchCacheConfig(forecast_order=3), "forecast_order 3"),
+        (lambda: BranchCacheConfig(forecast_order=2), "forecast_order 2 is of whole mixtures"),
         (
-            lambda: BranchCacheConfig(order=2, routing="with_budget", budget=0.5),
-            "order 2 is of whole mixtures",
+            lambda: BranchCacheConfig(forecast_order=2, routing="with_budget", budget=0.5),
+            "forecast_order 2 is of whole mixtures",
         ),
         (lambda: BranchCacheConfig(interval=0), "interval 0"),
         (lambda: TaylorConfig(order=3), "order 3"),

@@ -105,9 +105,35 @@ def test_senseless_settings_are_named_and_change_nothing(checkpoint, asked):
         policy.accelerate(None, 1.0)
     with pytest.raises(ValueError, match=r"budget 2\.0"):
         policy.accelerate({"budget": 2.0}, 0.0)
-    with pytest.raises(TypeError, match="bugdet"):
+    with pytest.raises(ValueError, match="bugdet"):
         policy.accelerate({"bugdet": 0.5}, 0.0)
+    with pytest.raises(ValueError, match="method 'none' is unknown; choose from"):
+        policy.accelerate({"method": "none"}, 0.0)
     assert np.isnan(policy.reused())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"method": "moeca"},
+        {"method": "fora"},
+        {"method": "taylorseer", "order": 2},
+        {"method": "tokens"},
+        {"method": "first_block", "threshold": 5.0},
+    ],
+    ids=lambda s: s["method"],
+)
+def test_any_method_is_a_setting(checkpoint, asked, settings):
+    policy = reference(checkpoint, cache=settings)
+    chunk = policy.infer([asked])[0]
+    assert policy.reused() > 0
+    policy.accelerate(None, 0.0)
+    policy.accelerate({**settings, "interval": 1}, 0.0)
+    assert policy.reused() == 0
+    exact = policy.infer([asked])[0]
+    policy.accelerate(None, 0.0)
+    assert np.array_equal(policy.infer([asked])[0].actions, exact.actions)
+    assert np.abs(chunk.actions - exact.actions).max() < 2.0
 
 
 def test_a_diffusion_policy_starts_warm_too(tmp_path: Path, make_checkpoint, asked):
