@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ros_vla_accel.moeca import (
@@ -14,72 +15,143 @@ from ros_vla_accel.moeca import (
 )
 from ros_vla_accel.policies.objectives import STEP_RANGES
 
+FEWER = (2, 3, 4, 5, 6, 8, 10, 16, 20, 25, 30, 50)
+WARM_STARTS = (0.3, 0.5, 0.7)
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """How a head denoises without any cache."""
+
+    objective: str
+    solver: str
+    steps: int
+
+    def __str__(self) -> str:
+        return f"{self.objective}, {self.solver}, {self.steps} steps"
+
+
+SAMPLERS = {
+    "flow_10": Sampler("flow", "euler", 10),
+    "flow_50": Sampler("flow", "euler", 50),
+    "ddim_16": Sampler("ddpm", "ddim", 16),
+    "ddim_50": Sampler("ddpm", "ddim", 50),
+    "ddpm_100": Sampler("ddpm", "ancestral", 100),
+}
+
 
 @dataclass(frozen=True)
 class Contender:
-    """family: the method; setting: what tells it from others of the family. steps: of the
-    sampler. solver, cache: None for the plain ones."""
+    """family: the method; setting: what tells it from others of the family. solver, steps: of its
+    sampler. cache: None without one. warm_start: share of the steps that are skipped."""
 
     family: str
     setting: str
+    solver: str
     steps: int
-    solver: str | None = None
     cache: CacheConfig | None = None
+    warm_start: float = 0.0
 
 
-def contenders(objective: str, steps: int) -> list[Contender]:
-    """All contenders against the plain sampler of ``steps``, which is the first."""
-    fewest = STEP_RANGES[objective][0]
-    fewer = [n for n in (2, 3, 4, 5, 6, 8, 10, 15, 20, 25, 30) if fewest <= n <= 0.8 * steps]
-    found = [Contender("none", f"{steps} steps", steps)]
-    found += [Contender("fewer steps", f"{n} steps", n) for n in fewer]
-    if objective == "flow":
-        # Two evaluations a step: at half the steps, as much work.
+def contenders(sampler: Sampler, brief: bool = False) -> list[Contender]:
+    """All contenders against the plain ``sampler``, which is the first. brief: three settings of
+    a method at most, for batches, where an inference takes long."""
+    steps, solver = sampler.steps, sampler.solver
+    found = [Contender("none", f"{steps} steps", solver, steps)]
+    found += _uncached(sampler, brief)
+    intervals = _intervals(steps)
+    for n in intervals[-3:] if brief else intervals:
+        for family, setting, cache in _cached(n):
+            found.append(Contender(family, setting, solver, steps, cache))
+    for family, setting, cache in _further(intervals[1], steps, brief):
+        found.append(Contender(family, setting, solver, steps, cache))
+    if not brief:
         found += [
-            Contender(solver, f"{n} steps", n, solver)
-            for solver in ("midpoint", "heun")
-            for n in (1, 2, 3, 4, 5, 8, 10)
-            if 2 * n <= 0.8 * steps
+            Contender("warm start", f"{share:g} skipped", solver, steps, None, share)
+            for share in WARM_STARTS
         ]
-    else:
-        found += [Contender("dpm++ 2m", f"{n} steps", n, "dpmpp_2m") for n in fewer]
-    intervals = (2, 3, 5) if steps <= 16 else (2, 3, 5, 8)
+        found += [
+            Contender(
+                "moeca + fewer steps",
+                f"{n} steps, every {every}, budget 0, lazy",
+                solver,
+                n,
+                _lazy(every, 0.0),
+            )
+            for n, every in {10: ((6, 2), (6, 3), (5, 3)), 16: ((10, 2), (8, 2), (8, 3))}.get(
+                steps, ((25, 3), (25, 5), (16, 4))
+            )
+        ]
+    return found
 
-    def cached(family: str, setting: str, cache: CacheConfig) -> Contender:
-        return Contender(family, setting, steps, None, cache)
 
-    for n in intervals:
-        found.append(cached("fora", f"every {n}", ForaConfig(interval=n)))
-        for order in (1, 2):
-            taylor = TaylorConfig(interval=n, order=order)
-            found.append(cached(f"taylor {order}", f"every {n}", taylor))
-        found.append(
-            cached("tokens", f"every {n}, 25 %", TokenCacheConfig(interval=n, ratio=0.25))
-        )
-        for budget in (0.0, 0.25):
-            for forecast in (False, True):
-                cache = BranchCacheConfig(
-                    interval=n, budget=budget, forecast=forecast, full_last=False
-                )
-                name = f"every {n}, budget {budget:g}{', forecast' if forecast else ''}"
-                found.append(cached("moeca", name, cache))
-            for order in (1,) if budget else (1, 2):
-                cache = BranchCacheConfig(
-                    interval=n, budget=budget, routing="with_budget", order=order, full_last=False
-                )
-                found.append(cached("moeca", f"every {n}, budget {budget:g}, lazy {order}", cache))
-    middle = intervals[1]
-    found.append(
-        cached("tokens", f"every {middle}, 50 %", TokenCacheConfig(interval=middle, ratio=0.5))
+def _intervals(steps: int) -> tuple[int, ...]:
+    return (2, 3, 5) if steps <= 16 else (2, 3, 5, 8) if steps <= 50 else (3, 5, 8, 16)
+
+
+def _uncached(sampler: Sampler, brief: bool) -> Iterator[Contender]:
+    """Fewer steps of the same solver, and better ones at fewer steps."""
+    fewest = STEP_RANGES[sampler.objective][0]
+    counts = [n for n in FEWER if fewest <= n <= 0.8 * sampler.steps]
+    counts = counts[:: max(1, len(counts) // 3)] if brief else counts
+    for n in counts:
+        yield Contender("fewer steps", f"{n} steps", sampler.solver, n)
+    if sampler.objective == "flow":
+        # Two evaluations a step: at half the steps, as much work.
+        for solver in ("midpoint", "heun"):
+            for n in (1, 2, 4) if brief else (1, 2, 3, 4, 5, 8, 10):
+                if 2 * n <= 0.8 * sampler.steps:
+                    yield Contender(solver, f"{n} steps", solver, n)
+        return
+    for solver, name in (("ddim", "ddim"), ("dpmpp_2m", "dpm++ 2m")):
+        for n in counts if solver != sampler.solver else ():
+            yield Contender(name, f"{n} steps", solver, n)
+
+
+def _lazy(interval: int, budget: float) -> BranchCacheConfig:
+    return BranchCacheConfig(
+        interval=interval,
+        budget=budget,
+        routing="with_budget",
+        forecast_order=1 if budget else 2,
+        full_last=False,
     )
-    for attention in ("always", "full_steps"):
-        cache = BranchCacheConfig(
-            interval=middle, budget=0.25, attention=attention, forecast=True, full_last=False
-        )
-        found.append(cached("moeca", f"every {middle}, budget 0.25, attention {attention}", cache))
-    last = BranchCacheConfig(interval=middle, budget=0.25, forecast=True, full_last=True)
-    found.append(cached("moeca", f"every {middle}, budget 0.25, last full", last))
+
+
+def _cached(n: int) -> Iterator[tuple[str, str, CacheConfig]]:
+    """Family, setting and configuration of what is full every ``n`` steps."""
+    yield "fora", f"every {n}", ForaConfig(interval=n)
+    for order in (1, 2):
+        yield f"taylor {order}", f"every {n}", TaylorConfig(interval=n, order=order)
+    yield "tokens", f"every {n}, 25 %", TokenCacheConfig(interval=n, ratio=0.25)
+    for budget in (0.0, 0.25):
+        cache = BranchCacheConfig(interval=n, budget=budget, full_last=False)
+        yield "moeca", f"every {n}, budget {budget:g}", cache
+        yield "moeca", f"every {n}, budget {budget:g}, lazy", _lazy(n, budget)
+
+
+def _further(middle: int, steps: int, brief: bool) -> Iterator[tuple[str, str, CacheConfig]]:
+    """Alternatives within the methods, at one interval."""
     for threshold in (0.1, 0.2, 0.4):
         cache = FirstBlockConfig(threshold=threshold, interval=steps)
-        found.append(cached("first block", f"threshold {threshold:g}", cache))
-    return found
+        yield "first block", f"threshold {threshold:g}", cache
+    if brief:
+        return
+    yield "tokens", f"every {middle}, 50 %", TokenCacheConfig(interval=middle, ratio=0.5)
+    for budget in (0.0, 0.25):
+        yield (
+            "moeca",
+            f"every {middle}, budget {budget:g}, held",
+            BranchCacheConfig(interval=middle, budget=budget, forecast=False, full_last=False),
+        )
+    for attention in ("always", "full_steps"):
+        yield (
+            "moeca",
+            f"every {middle}, budget 0.25, attention {attention}",
+            BranchCacheConfig(interval=middle, budget=0.25, attention=attention, full_last=False),
+        )
+    yield (
+        "moeca",
+        f"every {middle}, budget 0.25, last full",
+        BranchCacheConfig(interval=middle, budget=0.25, full_last=True),
+    )

@@ -85,9 +85,9 @@ def _engine_policy(
     given = {k: arguments[k] for k in (*_OWN, *_BOTH) if k in arguments}
     policy = exported(engine_dir, engine, threads=threads or 1, **given)
     from ros_vla_accel.policies.checkpoint import CheckpointError, read_identity
-    from ros_vla_accel.policies.random_policy import SHIPPED
+    from ros_vla_accel.policies.random_policy import checkpoint_folder
 
-    checkpoint = Path(arguments.get("checkpoint") or SHIPPED)
+    checkpoint = checkpoint_folder(arguments.get("checkpoint"))
     try:
         identity = read_identity(checkpoint)
     except CheckpointError as error:

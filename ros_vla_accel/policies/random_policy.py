@@ -14,7 +14,17 @@ from ros_vla_accel.policies.model import ReferenceVLA
 
 log = logging.getLogger(__name__)
 
-SHIPPED = Path(__file__).resolve().parents[1] / "assets" / "reference"
+_ASSETS = Path(__file__).resolve().parents[1] / "assets"
+SHIPPED = _ASSETS / "reference"
+CHECKPOINTS = {"reference": SHIPPED, "diffusion": _ASSETS / "diffusion"}
+"""Those that come with the package, by name: the policy of all tasks, and a smaller head of the
+same architecture, trained as a diffusion model on drawer-open, to measure caches on."""
+
+
+def checkpoint_folder(checkpoint: str | Path | None) -> Path:
+    """Folder of a checkpoint that is named by its path, or in ``CHECKPOINTS``."""
+    name = str(checkpoint or "reference")
+    return CHECKPOINTS.get(name, Path(name))
 
 
 def random_policy(size: str) -> tuple[ReferenceVLA, Manifest]:

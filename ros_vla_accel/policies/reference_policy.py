@@ -32,7 +32,7 @@ from ros_vla_accel.policies.checkpoint import Manifest, load_checkpoint
 from ros_vla_accel.policies.model import ReferenceVLA
 from ros_vla_accel.policies.objectives import check_steps
 from ros_vla_accel.policies.quantized import quantize_reference
-from ros_vla_accel.policies.random_policy import SHIPPED, random_policy
+from ros_vla_accel.policies.random_policy import checkpoint_folder, random_policy
 from ros_vla_accel.policies.warm_start import WarmStart
 from ros_vla_accel.quantization import WIDTHS, ActivationBits
 
@@ -50,7 +50,8 @@ class ReferencePolicy:
 
     On CUDA, TF32 is switched off for the whole process: its ten bits would do the same to float32.
 
-    checkpoint: folder of weights and manifest, the shipped one by default. steps: denoising steps
+    checkpoint: folder of weights and manifest, or the name of a shipped one
+    (``random_policy.CHECKPOINTS``). steps: denoising steps
     (10 Euler steps for flow, 16 DDIM steps for ddpm). threads: torch threads of this process,
     unchanged when None. source: what the chunks say about where they were made. size: instead of
     a checkpoint, a network of ``config.RANDOM_SIZES`` with random weights, the same on every
@@ -85,7 +86,7 @@ class ReferencePolicy:
         if threads is not None:
             torch.set_num_threads(threads)
         if size is None:
-            model, self.manifest = load_checkpoint(Path(checkpoint) if checkpoint else SHIPPED)
+            model, self.manifest = load_checkpoint(checkpoint_folder(checkpoint))
         elif checkpoint:
             raise ValueError(f"size '{size}' has random weights; leave checkpoint out")
         else:
