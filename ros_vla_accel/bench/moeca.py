@@ -29,6 +29,7 @@ import torch
 from rich.progress import track
 
 from ros_vla_accel.bench.common import Result
+from ros_vla_accel.bench.moeca_across import across
 from ros_vla_accel.bench.moeca_cases import BATCHES, Case, batched, cases
 from ros_vla_accel.bench.moeca_contenders import SAMPLERS, Contender, contenders
 from ros_vla_accel.bench.moeca_measure import Bench, errors, seam_jump
@@ -123,6 +124,7 @@ def run(options: argparse.Namespace, save: Callable[[Result], None]) -> Result:
                 torch.set_num_threads(1)
                 overhead = bench.hook_overhead(single[0], 4 * options.turns)
                 result.summary["hook_overhead"] = overhead
+                result.rows += across(bench, options.samplers[0], options.episodes)
     result.summary["exact_at_budget_1"] = exact
     behind, ratios = front_behind(result.rows)
     result.summary |= {"front_behind": behind} | {f"front_{k}": v for k, v in ratios.items()}

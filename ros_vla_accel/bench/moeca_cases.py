@@ -16,7 +16,7 @@ from ros_vla_accel.policies.reference_policy import ReferencePolicy
 from ros_vla_accel.sim.env import SawyerEnv, full_task_name
 
 MOMENTS = 4
-"""Observations per episode, ``replan_rows`` apart."""
+"""Observations per episode."""
 BATCHES = {"one": (1, 1), "fleet": (8, 1), "samples": (1, 16)}
 """Name -> observations and chunks of each: a robot, eight robots, sample-and-select."""
 
@@ -24,7 +24,7 @@ BATCHES = {"one": (1, 1), "fleet": (8, 1), "samples": (1, 16)}
 @dataclass(frozen=True)
 class Case:
     """One call of the head. context: (B, M, D); noise: (B, K, H, A); follows: whether the case
-    before it is the same episode, ``replan_rows`` earlier."""
+    before it is the same episode, some rows earlier."""
 
     context: Tensor
     noise: Tensor
@@ -40,9 +40,12 @@ def executed_rows(spec: PolicySpec) -> int:
     return spec.replan_rows or spec.horizon // 2
 
 
-def look(spec: PolicySpec, tasks: Sequence[str], episodes: int) -> list[list[Observation]]:
-    """Observations along scripted episodes, tasks in turn; for a process of its own."""
-    rows, found = executed_rows(spec), []
+def look(
+    spec: PolicySpec, tasks: Sequence[str], episodes: int, rows: int
+) -> list[list[Observation]]:
+    """Observations along scripted episodes, so many rows apart, tasks in turn; for a process of
+    its own."""
+    found = []
     for seed in range(episodes):
         task = full_task_name(tasks[seed % len(tasks)])
         env = SawyerEnv(task, cameras=tuple(c.name for c in spec.cameras))
@@ -58,12 +61,13 @@ def look(spec: PolicySpec, tasks: Sequence[str], episodes: int) -> list[list[Obs
     return found
 
 
-def cases(policy: ReferencePolicy, episodes: int) -> list[Case]:
-    """Each observation with noise of its own, by itself."""
-    tasks = policy.manifest.training["tasks"]
+def cases(policy: ReferencePolicy, episodes: int, rows: int | None = None) -> list[Case]:
+    """Each observation with noise of its own, by itself. rows: how far apart, as far as a chunk
+    is executed when None."""
+    tasks, rows = policy.manifest.training["tasks"], rows or executed_rows(policy.spec)
     # Software rendering and torch get into each other's threads.
     with ProcessPoolExecutor(1, get_context("spawn")) as process:
-        seen = process.submit(look, policy.spec, tasks, episodes).result()
+        seen = process.submit(look, policy.spec, tasks, episodes, rows).result()
     found = []
     for seed, observations in enumerate(seen):
         for moment, observation in enumerate(observations):

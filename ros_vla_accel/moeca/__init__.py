@@ -11,7 +11,10 @@ from ros_vla_accel.moeca.api import (
     begin,
     disable_cache,
     enable_cache,
+    following,
+    forget,
     is_cached,
+    remembers,
     summary,
 )
 from ros_vla_accel.moeca.config import (
@@ -46,6 +49,9 @@ __all__ = [
     "disable_cache",
     "enable_cache",
     "fit_cost",
+    "following",
+    "forget",
     "is_cached",
+    "remembers",
     "summary",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 from torch import nn
@@ -103,6 +105,31 @@ def begin(head: nn.Module, steps: int) -> Session:
     """
     cache = vars(head).get(_STATE)
     return Session(None, steps) if cache is None else cache.begin(steps)
+
+
+@contextmanager
+def following(head: nn.Module, stream: Hashable) -> Iterator[None]:
+    """Sessions that begin within it follow the last one of the same ``stream`` and steps.
+
+    stream: what must not change from one inference to the next for branches to be handed on: the
+    episodes of a batch in their order, the precision. Without ``across`` it has no effect.
+    """
+    cache = vars(head).get(_STATE)
+    with nullcontext() if cache is None else cache.following(stream):
+        yield
+
+
+def forget(head: nn.Module) -> None:
+    """Drops what was kept for the next inference, as between episodes."""
+    cache = vars(head).get(_STATE)
+    if cache is not None:
+        cache.forget()
+
+
+def remembers(head: nn.Module) -> bool:
+    """Whether a cache hands branches on from inference to inference."""
+    cache = vars(head).get(_STATE)
+    return cache is not None and cache.remembers
 
 
 def summary(head: nn.Module) -> Summary:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ros_vla_accel.moeca.across import Remembered
 from ros_vla_accel.moeca.adapter import HeadAdapter, MoELayer, Routes
 from ros_vla_accel.moeca.config import BranchCacheConfig
 from ros_vla_accel.moeca.forecast import Forecast, run_held
@@ -90,7 +91,8 @@ class BranchCache:
         held: HeldBranches | None = step.state.get(block)
         if held is not None and held.known != signature(x):
             held = None
-        if held is not None and step.full and step.index == step.steps - 1:
+        last = step.index == step.steps - 1 and not self.config.across
+        if held is not None and step.full and last:
             # Nothing comes after that could reuse it.
             used = layer.experts + layer.shared
             _count(step, len(held.token), len(held.token), used, used)
@@ -132,23 +134,54 @@ class BranchCache:
         token = torch.cat([every.repeat_interleave(k), every.repeat(layer.shared)])
         kinds = torch.arange(layer.shared, device=device) + layer.experts
         experts = torch.cat([routes.experts.reshape(-1), kinds.repeat_interleave(tokens)])
-        order, counts = _by_expert(layer, experts)
-        done = _run(layer, rows[token[order]], counts)
-        outputs = torch.empty(len(token), done.shape[1], dtype=done.dtype, device=device)
+        outputs, counts, computed = self._every(block, layer, experts, token, rows, step)
         held = HeldBranches(
             known,
             routes.experts.tolist(),
             experts,
             token,
-            outputs.index_copy_(0, order, done),
+            outputs,
             rows[token],
             torch.full((len(token),), float(step.index), device=device),
             torch.zeros_like(outputs) if self.config.forecast else None,
             torch.ones(layer.experts + layer.shared, device=device),
         )
         step.state[block] = held
-        self._refreshed(block, step, plan, counts)
+        self._refreshed(block, step, plan, counts, computed)
         return held
+
+    def _every(
+        self,
+        block: int,
+        layer: MoELayer,
+        experts: Tensor,
+        token: Tensor,
+        rows: Tensor,
+        step: Step,
+    ) -> tuple[Tensor, list[int], list[int]]:
+        """Outputs (M, D) of all branches, how many each expert has, and how many were computed:
+        all of them, but for those that the inference before has to offer."""
+        order, counts = _by_expert(layer, experts)
+        if not self.config.across:
+            done = _run(layer, rows[token[order]], counts)
+            return torch.empty_like(done).index_copy_(0, order, done), counts, counts
+        place = (block, "across", step.index)
+        inputs = origin = rows[token]
+        routing = experts[: len(experts) - layer.shared * len(rows)].view(len(rows), -1)
+        before: Remembered | None = step.before.get(place)
+        outputs, computed = torch.empty_like(inputs), counts
+        if before is not None and before.known == signature(rows):
+            source, reused = before.match(routing, inputs, self.config.across)
+            outputs, origin = before.outputs[source], before.inputs[source]
+            order = order[~reused[order]]
+            numbers = layer.experts + layer.shared
+            computed = torch.bincount(experts[order], minlength=numbers).tolist()
+        if any(computed):
+            part = inputs[order]
+            outputs.index_copy_(0, order, _run(layer, part, computed))
+            origin = origin.index_copy(0, order, part)
+        step.state[place] = Remembered(signature(rows), routing.clone(), outputs.clone(), origin)
+        return outputs, counts, computed
 
     def _compute_all(
         self,
@@ -161,9 +194,7 @@ class BranchCache:
         plan: Plan,
     ) -> None:
         """Every branch, as without a cache; what it teaches is kept where it will be asked for."""
-        order, counts = _by_expert(layer, held.experts)
-        done = _run(layer, rows[held.token[order]], counts)
-        outputs = torch.empty_like(held.outputs).index_copy_(0, order, done)
+        outputs, counts, computed = self._every(block, layer, held.experts, held.token, rows, step)
         inputs = None
         if 0 < self.config.budget < 1:
             inputs = rows[held.token]
@@ -174,7 +205,7 @@ class BranchCache:
         held.replace(outputs, inputs, step.index, new)
         if not step.full:
             plan.carry += plan.allowance(block) - plan.full_cost[block]
-        self._refreshed(block, step, plan, counts)
+        self._refreshed(block, step, plan, counts, computed)
 
     def _compute_some(
         self,
@@ -241,11 +272,13 @@ class BranchCache:
         plan.carry += allowance - sum(self.config.cost.expert(n) for n in counts)
         _count(step, len(held.token), len(new), len(counts), sum(n > 0 for n in counts))
 
-    def _refreshed(self, block: int, step: Step, plan: Plan, counts: list[int]) -> None:
+    def _refreshed(
+        self, block: int, step: Step, plan: Plan, counts: list[int], computed: list[int]
+    ) -> None:
         plan.refreshed[block] = step.index
         plan.full_cost[block] = sum(self.config.cost.expert(n) for n in counts)
-        used = sum(n > 0 for n in counts)
-        _count(step, sum(counts), sum(counts), used, used)
+        used, read = sum(n > 0 for n in counts), sum(n > 0 for n in computed)
+        _count(step, sum(counts), sum(computed), used, read)
 
 
 def _by_expert(layer: MoELayer, experts: Tensor) -> tuple[Tensor, list[int]]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor
 
 from ros_vla_accel.moeca.adapter import HeadAdapter, Site
-from ros_vla_accel.moeca.config import CacheConfig
+from ros_vla_accel.moeca.config import BranchCacheConfig, CacheConfig
 from ros_vla_accel.moeca.methods import Replacement, replacements
 from ros_vla_accel.moeca.session import Counts, Session, Step
 
@@ -27,6 +28,8 @@ class HeadCache:
         self._local = threading.local()
         self._lock = threading.Lock()
         self._clock = 0
+        self.remembers = isinstance(config, BranchCacheConfig) and config.across > 0
+        self._recent: tuple[Any, Session | None] = None, None
         self._used: weakref.WeakKeyDictionary[Session, int] = weakref.WeakKeyDictionary()
         pairs = replacements(head, config)
         for site, _ in pairs:
@@ -64,6 +67,18 @@ class HeadCache:
         """The step that this thread is in."""
         return getattr(self._local, "step", None)
 
+    @property
+    def _local_stream(self) -> Any:
+        return getattr(self._local, "stream", None)
+
+    @contextmanager
+    def following(self, stream: Hashable) -> Iterator[None]:
+        outer, self._local.stream = self._local_stream, stream
+        try:
+            yield
+        finally:
+            self._local.stream = outer
+
     def enter(self, step: Step) -> Step | None:
         outer = self.current
         self._local.step = step
@@ -73,10 +88,18 @@ class HeadCache:
         self._local.step = outer
 
     def begin(self, steps: int) -> Session:
-        session = Session(self, steps)
+        stream = None if self._local_stream is None else (self._local_stream, steps)
         with self._lock:
             self.counts.inferences += 1
+            known = stream is not None and stream == self._recent[0]
+            session = Session(self, steps, self._recent[1] if known else None)
+            if stream is not None and self.remembers:
+                self._recent = stream, session
         return session
+
+    def forget(self) -> None:
+        with self._lock:
+            self._recent = None, None
 
     def account(self, session: Session, counts: Counts) -> None:
         """Adds up a finished step and keeps the memory of all sessions within its bound."""

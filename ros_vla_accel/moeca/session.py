@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ros_vla_accel.moeca.across import Remembered
+
 if TYPE_CHECKING:
     from ros_vla_accel.moeca.cache import HeadCache
 
@@ -36,12 +38,14 @@ class Counts:
 
 @dataclass
 class Step:
-    """One evaluation of the head. state: of the session. full: everything is computed."""
+    """One evaluation of the head. state: of the session. full: everything is computed. before:
+    what the inference before remembered."""
 
     index: int
     steps: int
     full: bool
     state: dict[Any, Any]
+    before: dict[Any, Any] = field(default_factory=dict)
     counts: Counts = field(default_factory=Counts)
 
 
@@ -59,11 +63,14 @@ class Session:
     of its own; both halves in one batch share one, as their tokens are different rows.
     """
 
-    def __init__(self, cache: HeadCache | None, steps: int) -> None:
+    def __init__(
+        self, cache: HeadCache | None, steps: int, previous: Session | None = None
+    ) -> None:
         if steps < 1:
             raise ValueError(f"steps {steps} must be at least 1: evaluations of the head")
         self._cache, self.steps = cache, steps
         self._state: dict[Any, Any] = {}
+        self._previous = previous
         self._last = -1
         self.bytes = 0
 
@@ -74,7 +81,12 @@ class Session:
 
     def clear(self) -> None:
         """Forgets all tensors; the next step is full. Safe at any time."""
-        self._state, self.bytes = {}, 0
+        self._state, self._previous, self.bytes = {}, None, 0
+
+    def _close(self) -> None:
+        """After the last step: only what the next inference may ask for is kept."""
+        self._previous = None
+        self._state = {k: held for k, held in self._state.items() if isinstance(held, Remembered)}
 
     @contextmanager
     def step(self, index: int) -> Iterator[None]:
@@ -98,7 +110,8 @@ class Session:
                 "or disable_cache(head) before training"
             )
         full = not self._state or cache.config.is_full(index, self.steps)
-        step = Step(index, self.steps, full, self._state)
+        before = self._previous._state if self._previous is not None else {}
+        step = Step(index, self.steps, full, self._state, before)
         self._last = index
         outer = cache.enter(step)
         try:
@@ -112,3 +125,6 @@ class Session:
         if full:
             self.weigh()  # Between full steps, state is written in place.
         cache.account(self, step.counts)
+        if index == self.steps - 1:
+            self._close()
+            self.weigh()

@@ -25,7 +25,10 @@ from ros_vla_accel.moeca import (
     cache_config,
     disable_cache,
     enable_cache,
+    following,
+    forget,
     is_cached,
+    remembers,
     summary,
 )
 from ros_vla_accel.policies.checkpoint import Manifest, load_checkpoint
@@ -60,7 +63,8 @@ class ReferencePolicy:
     it asks for; the checkpoint's hash stays that of its source. solver: of the sampler, its own
     default when None. warm_start: share of the steps that a chunk skips which begins at the one
     in play (``warm_start.py``). cache: a configuration of ``moeca`` or its settings, see
-    ``moeca.cache_config``; {} is MoECa's defaults, None no cache.
+    ``moeca.cache_config``; {} is MoECa's defaults, None no cache. With ``across``, an
+    episode keeps its noise, and an answer depends on the one before.
     """
 
     def __init__(
@@ -132,7 +136,8 @@ class ReferencePolicy:
         )
 
     def reset(self, episode_id: int) -> None:
-        """Nothing is remembered between requests."""
+        """Drops what a cache keeps for the next inference; nothing else is remembered."""
+        forget(self.model.head)
 
     def encode(self, observation: Observation, cut: str, activation_bits: int = 16) -> Features:
         """What leaves the edge after stage ``cut``: ``vision`` or ``backbone``.
@@ -167,8 +172,10 @@ class ReferencePolicy:
             start = self._now()
             contexts = self._contexts(requests, timings)
             before_head = self._now()
-            noise = torch.stack([self._noise(request.seed) for request in requests])
-            chunks = self._act(contexts, noise, requests)
+            # Branches can only be handed on where an episode keeps its noise.
+            kept = remembers(self.model.head)
+            noise = torch.stack([self._noise(r.episode_id if kept else r.seed) for r in requests])
+            chunks = self._act(contexts, noise, requests, width)
             end = self._now()
         timings |= {"head": end - before_head, "total": end - start}
         rows = self.manifest.normalization.unnormalize(chunks)
@@ -203,7 +210,11 @@ class ReferencePolicy:
         return summary(head).reuse if is_cached(head) else math.nan
 
     def _act(
-        self, contexts: torch.Tensor, noise: torch.Tensor, requests: Sequence[InferenceRequest]
+        self,
+        contexts: torch.Tensor,
+        noise: torch.Tensor,
+        requests: Sequence[InferenceRequest],
+        width: int,
     ) -> np.ndarray:
         """(B, H, A) normalized: those that can begin at the chunk in play together, and those
         that cannot, or come out elsewhere, together from noise."""
@@ -214,7 +225,9 @@ class ReferencePolicy:
         warm = [i for i, guess in enumerate(guesses) if guess is not None]
         if warm:
             begun = torch.from_numpy(np.stack([guesses[i] for i in warm])[:, None])
-            found = self._denoise(contexts[warm], noise[warm], begun)
+            episodes = tuple(requests[i].episode_id for i in warm)
+            with following(self.model.head, ("warm", width, episodes)):
+                found = self._denoise(contexts[warm], noise[warm], begun)
             for i, chunk in zip(warm, found, strict=True):
                 chunks[i] = chunk
                 if not self._warm.holds(chunk, guesses[i], requests[i].executed_rows):
@@ -223,7 +236,9 @@ class ReferencePolicy:
         if cold:
             whole = len(cold) == len(requests)
             picked = (contexts, noise) if whole else (contexts[cold], noise[cold])
-            chunks[cold] = self._denoise(*picked)
+            episodes = tuple(requests[i].episode_id for i in cold)
+            with following(self.model.head, ("cold", width, episodes)):
+                chunks[cold] = self._denoise(*picked)
         return chunks
 
     def _denoise(

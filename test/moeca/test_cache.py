@@ -81,6 +81,7 @@ def test_an_inference_knows_nothing_of_those_before_it(case, config) -> None:
 
 @pytest.mark.parametrize("config", METHODS, ids=str)
 def test_interleaved_inferences_keep_their_own_state(reference, denoise, config) -> None:
+    """As two streams of a guidance pair, each with its own condition and session."""
     steps, x, contexts = 6, [], []
     enable_cache(reference, config)
     alone = [denoise(reference, seed=s, steps=steps) for s in (1, 2)]
@@ -100,24 +101,29 @@ def test_interleaved_inferences_keep_their_own_state(reference, denoise, config)
 
 
 @pytest.mark.parametrize("config", [METHODS[0], *METHODS[5:8]], ids=str)
-def test_samples_of_a_batch_answer_as_they_would_alone(reference, config) -> None:
-    """As a guidance pair in one batch: both halves share steps, and no rows."""
+def test_a_batch_answers_as_its_parts_would_alone(reference, config) -> None:
+    """A guidance pair in one batch: two conditions share steps, and no rows. So do samples."""
     steps, generator = 6, torch.Generator().manual_seed(3)
-    context = torch.randn(1, 5, 48, generator=generator)
-    noise = torch.randn(1, 2, 16, 4, generator=generator)
+    context = torch.randn(2, 5, 48, generator=generator)
+    context[1] = 0  # Without condition.
+    noise = torch.randn(2, 2, 16, 4, generator=generator)
     enable_cache(reference, config)
-    conditioning = reference.condition(context, (torch.arange(steps) / steps).unsqueeze(0))
 
-    def run(x: torch.Tensor) -> torch.Tensor:
+    def run(context: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        times = (torch.arange(steps) / steps).expand(len(x), -1)
+        conditioning = reference.condition(context, times)
         session = begin(reference, steps)
         for index in range(steps):
             with session.step(index):
                 x = x + reference(x, conditioning.step(index)) / steps
         return x
 
-    together = run(noise)
-    for i in (0, 1):
-        torch.testing.assert_close(together[:, i : i + 1], run(noise[:, i : i + 1]))
+    together = run(context, noise)
+    assert not torch.allclose(together[0], together[1], atol=0.1)
+    for half in (0, 1):
+        for sample in (0, 1):
+            alone = run(context[half : half + 1], noise[half : half + 1, sample : sample + 1])
+            torch.testing.assert_close(together[half, sample], alone[0, 0])
 
 
 @pytest.mark.parametrize("config", METHODS, ids=str)

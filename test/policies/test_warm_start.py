@@ -136,6 +136,35 @@ def test_any_method_is_a_setting(checkpoint, asked, settings):
     assert np.abs(chunk.actions - exact.actions).max() < 2.0
 
 
+def test_branches_are_handed_on_within_an_episode(checkpoint, asked):
+    plain = reference(checkpoint)
+    policy = reference(checkpoint, cache={"budget": 1.0, "across": 0.3})
+    first = policy.infer([asked])[0]
+    again = policy.infer([replace(asked, seed=6)])[0]
+    assert 0.4 < policy.reused() < 0.51
+    np.testing.assert_allclose(again.actions, first.actions, atol=1e-5)
+    episode_noise = plain.infer([replace(asked, seed=asked.episode_id)])[0]
+    np.testing.assert_allclose(first.actions, episode_noise.actions, atol=1e-5)
+    for change in ({"episode_id": 2}, {"episode_id": 1}):
+        before = policy.reused()
+        policy.infer([replace(asked, **change)])
+        assert policy.reused() < before  # Another episode came between.
+    policy.reset(1)
+    before = policy.reused()
+    policy.infer([asked])
+    assert policy.reused() < before
+
+
+def test_robots_of_a_batch_hand_on_while_they_stay_together(checkpoint, asked):
+    policy = reference(checkpoint, cache={"budget": 1.0, "across": 0.3})
+    other = replace(asked, episode_id=2)
+    policy.infer([asked, other])
+    policy.infer([other, asked])
+    assert policy.reused() == 0
+    policy.infer([other, asked])
+    assert policy.reused() > 0.3
+
+
 def test_a_diffusion_policy_starts_warm_too(tmp_path: Path, make_checkpoint, asked):
     warm = Counting(reference(make_checkpoint(tmp_path / "ddpm", "ddpm"), warm_start=0.5))
     (first,), steps = warm.infer(asked)
