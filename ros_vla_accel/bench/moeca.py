@@ -31,6 +31,7 @@ from rich.progress import track
 from ros_vla_accel.bench.common import Result
 from ros_vla_accel.bench.moeca_across import across
 from ros_vla_accel.bench.moeca_cases import BATCHES, Case, batched, cases
+from ros_vla_accel.bench.moeca_compile import compiled
 from ros_vla_accel.bench.moeca_contenders import SAMPLERS, Contender, contenders
 from ros_vla_accel.bench.moeca_measure import Bench, errors, seam_jump
 from ros_vla_accel.bench.moeca_parts import parts
@@ -125,6 +126,8 @@ def run(options: argparse.Namespace, save: Callable[[Result], None]) -> Result:
                 overhead = bench.hook_overhead(single[0], 4 * options.turns)
                 result.summary["hook_overhead"] = overhead
                 result.rows += across(bench, options.samplers[0], options.episodes)
+                if options.compile:
+                    result.rows += compiled(bench, options.samplers[0], single[0], options.turns)
     result.summary["exact_at_budget_1"] = exact
     behind, ratios = front_behind(result.rows)
     result.summary |= {"front_behind": behind} | {f"front_{k}": v for k, v in ratios.items()}
@@ -194,6 +197,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--workers", type=int, default=2, help="processes of the closed loop")
     parser.add_argument(
         "--reuse", metavar="JSON", help="take closed loops of the same contenders from there"
+    )
+    parser.add_argument(
+        "--compile", action="store_true", help="torch.compile, too (flow, one thread; minutes)"
     )
     parser.add_argument("--scale", action="store_true", help="a larger head with random weights")
     parser.add_argument("--blocks", type=int, default=12, help="blocks of the larger head")

@@ -176,6 +176,7 @@ def show(result: Result) -> None:
         console.print(table)
     _plain_table(console, [r for r in result.rows if "closed_loop" in r], "closed loop")
     _plain_table(console, [r for r in result.rows if "across" in r], "from the inference before")
+    _plain_table(console, [r for r in result.rows if "compiled" in r], "torch.compile")
     _plain_table(console, [r for r in result.rows if "budget" in r], result.config["clock"])
     for key, value in result.summary.items():
         console.print(f"{key}: {value:.3g}" if isinstance(value, float) else f"{key}: {value}")

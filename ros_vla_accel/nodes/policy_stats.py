@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from ros_vla_accel.contracts import AcceleratedPolicy, Policy
 from ros_vla_accel.msg import InferenceStats
@@ -10,7 +11,21 @@ from ros_vla_accel.nodes.request_sender import RequestSender
 from ros_vla_accel.partition.scheduler import RequestScheduler
 
 
-def accelerate(policy: Policy, cache: dict[str, float] | None, warm_start: float) -> None:
+def cache_settings(budget: float, interval: int, across: float) -> dict[str, Any]:
+    """What ``moeca.cache_config`` is asked for by the node's parameters: the settings of
+    ``bench moeca`` that are fastest. Only where branches outlive an inference is each step's
+    routing needed."""
+    return {
+        "budget": budget,
+        "interval": interval,
+        "across": across,
+        "routing": "always" if across else "with_budget",
+        "forecast_order": 1 if budget or across else 2,
+        "full_last": False,
+    }
+
+
+def accelerate(policy: Policy, cache: dict[str, Any] | None, warm_start: float) -> None:
     """Raises ValueError for a policy that has nothing to accelerate, or senseless settings."""
     if cache is None and not warm_start:
         return

@@ -35,7 +35,13 @@ from ros_vla_accel.nodes.base import CHUNK_QOS, STATE_QOS, STEADY, AccelNode, ru
 from ros_vla_accel.nodes.convert import chunk_from_msg, chunk_to_msg, to_ns, to_stamp
 from ros_vla_accel.nodes.observer import InputError, Observer, ObserverConfig
 from ros_vla_accel.nodes.policy_runner import PolicyRunner, features_of
-from ros_vla_accel.nodes.policy_stats import accelerate, tell_policy, tell_scheduler, tell_sender
+from ros_vla_accel.nodes.policy_stats import (
+    accelerate,
+    cache_settings,
+    tell_policy,
+    tell_scheduler,
+    tell_sender,
+)
 from ros_vla_accel.nodes.request_sender import RequestSender
 from ros_vla_accel.partition.route import Decision, Route
 from ros_vla_accel.partition.scheduler import (
@@ -73,8 +79,9 @@ class VlaPolicy(AccelNode):
         self.declare("engine_fallback", False, "run in torch when the engine cannot be had")
         self.declare("jpeg_quality", 90, "of images sent to the cloud, 1..100")
         self.declare("moeca.enabled", False, "cache the action head's expert branches")
-        self.declare("moeca.budget", 0.25, "of a full step's cost, between full steps")
+        self.declare("moeca.budget", 0.0, "of a full step's cost, between full steps")
         self.declare("moeca.interval", 4, "every so many denoising steps is full")
+        self.declare("moeca.across", 0.0, "input drift to which a branch outlives its inference")
         self.declare("moeca.warm_start", 0.0, "share of the steps skipped by the chunk in play")
         self.declare("features_dtype", "float16", "of features sent: float32, float16 or int8")
         for item in fields(ObserverConfig):
@@ -141,9 +148,9 @@ class VlaPolicy(AccelNode):
 
     def _on_loaded(self, policy: Policy) -> None:
         self._robot.check(policy.spec)
-        names = ("enabled", "budget", "interval", "warm_start")
-        enabled, budget, interval, warm = (self.get_parameter(f"moeca.{n}").value for n in names)
-        accelerate(policy, {"budget": budget, "interval": interval} if enabled else None, warm)
+        names = ("enabled", "budget", "interval", "across", "warm_start")
+        enabled, *cache, warm = (self.get_parameter(f"moeca.{n}").value for n in names)
+        accelerate(policy, cache_settings(*cache) if enabled else None, warm)
         config = ObserverConfig(
             **{item.name: self.get_parameter(item.name).value for item in fields(ObserverConfig)}
         )

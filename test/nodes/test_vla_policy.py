@@ -279,8 +279,12 @@ def test_features_that_cannot_be_made_leave_the_arm_to_the_edge_and_images_go_th
     bench.until(lambda: "vision" not in robot.stats[-1].form_names)
 
 
-def test_the_action_head_is_cached_where_it_can_be_and_the_reuse_is_told(bench, robot):
-    arguments = {"moeca.enabled": True, "moeca.budget": 0.0, "moeca.warm_start": 0.2}
+@pytest.mark.parametrize(
+    "settings", [{"warm_start": 0.2}, {"budget": 0.25}, {"across": 0.3}], ids=str
+)
+def test_the_action_head_is_cached_where_it_can_be_and_the_reuse_is_told(bench, robot, settings):
+    arguments = {f"moeca.{name}": value for name, value in settings.items()}
+    arguments["moeca.enabled"] = True
     start(bench, policy="ros_vla_accel.policies:reference", **arguments)
     bench.until(lambda: robot.stats and robot.stats[-1].status == "no instruction", 30.0)
     assert robot.stats[-1].precision == "float32"
