@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.utils import counters
 
 from ros_vla_accel.moeca import (
     BranchCacheConfig,
@@ -157,6 +158,25 @@ def test_calls_outside_of_a_session_are_exact(reference, denoise) -> None:
     enable_cache(reference)
     denoise(reference)
     assert torch.equal(reference(x, conditioning), exact)
+
+
+@pytest.mark.parametrize("config", [METHODS[2], METHODS[6]], ids=str)
+def test_a_compiled_head_stays_a_cached_one(reference, denoise, config) -> None:
+    """Dynamo alone: what it traces, and what it guards, is what could bypass a cache."""
+    enable_cache(reference, config)
+    expected = denoise(reference, steps=4)
+    before = summary(reference).counts
+    counters.clear()
+    try:
+        reference.forward = torch.compile(reference.forward, backend="eager")
+        torch.testing.assert_close(denoise(reference, steps=4), expected)
+    finally:
+        del reference.forward
+        torch._dynamo.reset()
+    assert counters["stats"]["unique_graphs"] > 0
+    after = summary(reference).counts
+    for name in ("branches_computed", "paths_computed", "full_steps"):
+        assert getattr(after, name) == 2 * getattr(before, name)
 
 
 def test_an_error_inside_a_step_forgets_the_state(reference) -> None:
