@@ -41,7 +41,7 @@ CAPABILITIES = {
     "12.0": Capability("RTX 50", *_LATER),
     "12.1": Capability("GB10", *_LATER),
 }
-_NEEDS = {"bf16": "bf16", "w4a16": "int4_weights", "w8a8": "int8"}
+_NEEDS = {"bf16": "bf16", "w4a16": "int4_weights", "w8a8": "int8", "fp8": "fp8"}
 
 
 def check(precision: str, capability: str) -> None:

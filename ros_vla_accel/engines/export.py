@@ -3,8 +3,8 @@
 Weights are made narrow by ONNX Runtime's own tools: INT4 in blocks by its ``MatMulNBitsQuantizer``
 as ``DequantizeLinear`` (portable: TensorRT reads it, ONNX Runtime fuses it to ``MatMulNBits``),
 INT8 by its ``QDQQuantizer`` as Q/DQ pairs, symmetric, per channel for weights and per tensor for
-activations, with the ranges that were recorded in torch. Which layers: those of
-``policies.quantized.packable``, as in torch.
+activations, with the ranges that were recorded in torch; FP8 likewise (``fp8.py``). Which layers:
+those of ``policies.quantized.packable``, as in torch.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import onnxruntime
 import torch
@@ -35,10 +34,12 @@ from torch import Tensor
 
 from ros_vla_accel.engines.calibration import record
 from ros_vla_accel.engines.errors import EngineError
+from ros_vla_accel.engines.fp8 import fp8
 from ros_vla_accel.engines.manifest import (
     DYNAMIC,
     FILES_OF,
     PRECISIONS,
+    STATIC,
     Artifact,
     EngineManifest,
     digest,
@@ -68,7 +69,7 @@ _PREFIX = "pkg.torch.onnx.name_scopes"
 @dataclass(frozen=True)
 class ExportConfig:
     """precisions: of ``manifest.PRECISIONS``; the first of each width is what a policy runs by
-    default. base: type of what stays wide in w4a16 and w8a8 (fp32, fp16, bf16). stages: those to
+    default. base: type of what stays wide in the narrow ones (fp32, fp16, bf16). stages: those to
     export. mixture: form of the mixtures of experts: routed, dense, or auto, see ``form``.
     batches: fixed batch sizes besides the dynamic one. block_size: of INT4 weights."""
 
@@ -91,6 +92,10 @@ class ExportConfig:
                     raise EngineError(f"{name} '{value}' is unknown; choose from {list(known)}")
         if self.block_size not in (64, 128):
             raise EngineError(f"block size {self.block_size} must be 64 or 128")
+        static = [precision for precision in self.precisions if precision in STATIC]
+        if static and self.base == "bf16":
+            # ONNX Runtime's quantizer has no such scales.
+            raise EngineError(f"{static[0]} needs base fp32 or fp16, not bf16")
         if any(batch < 1 for batch in self.batches):
             raise EngineError(f"batch sizes {self.batches} must be at least 1")
 
@@ -98,7 +103,7 @@ class ExportConfig:
         """Of the mixtures. Quantizing each expert's few rows apart costs INT8 more than zeros."""
         if self.mixture != AUTO:
             return self.mixture
-        return "dense" if precision == "w8a8" else "routed"
+        return "dense" if precision in STATIC else "routed"
 
     @property
     def graphs(self) -> tuple[str, ...]:
@@ -111,7 +116,7 @@ def export(
     """Writes the graphs and ``engines.json``.
 
     policy: float32, on the CPU, not quantized, else EngineError. calibration: observations, which
-    w8a8 needs. Raises EngineError also for a model with an operator that ONNX has no form for.
+    ``STATIC`` precisions need. Raises EngineError also for an operator that ONNX has no form for.
     """
     if not isinstance(policy, ReferencePolicy) or len(policy.spec.widths) > 1:
         raise EngineError(
@@ -121,16 +126,17 @@ def export(
     if policy.dtype != torch.float32 or policy.device.type != "cpu":
         raise EngineError("export needs the policy in float32 on the CPU; leave dtype and device")
     wanted = tuple(dict.fromkeys(FILES_OF.get(p, p) for p in config.precisions))
-    if "w8a8" in wanted and not calibration:
+    static = [precision for precision in wanted if precision in STATIC]
+    if static and not calibration:
         raise EngineError(
-            "w8a8 has static scales and needs calibration data: give --calibration FILE, or "
-            "record one in the simulator with --record-calibration FILE"
+            f"{static[0]} has static scales and needs calibration data: give --calibration FILE, "
+            "or record one in the simulator with --record-calibration FILE"
         )
     folder.mkdir(parents=True, exist_ok=True)
     recorded = None
-    if "w8a8" in wanted:
+    if static:
         own = copy.copy(policy)
-        own.model = traceable_copy(policy.model, config.form("w8a8"))
+        own.model = traceable_copy(policy.model, config.form(static[0]))
         recorded = record(own, calibration)
     writer = _Writer(folder, config)
     traced: dict[tuple[str, str, str, bool], onnx.ModelProto] = {}
@@ -140,7 +146,7 @@ def export(
         form = config.form(precision)
         model = traceable_copy(policy.model, form, BASES[base])
         for graph in config.graphs:
-            largest = recorded.largest if recorded and precision == "w8a8" else None
+            largest = recorded.largest if recorded and precision in STATIC else None
             scaled = largest is not None and graph == "step"
             # Without mixtures, a graph is the same in either form.
             key = (base, graph, form if graph == "step" else "", scaled)
@@ -154,6 +160,7 @@ def export(
             else:
                 assert largest is not None
                 made, layers = int8(graph, plain, largest)
+                made = fp8(made, plain) if precision == "fp8" and layers[0] else made
             label = precision if layers[0] else base
             graphs.setdefault(precision, {})[graph] = writer.write(made, graph, label, layers)
     # In the order that was asked for, which is the order of preference.
@@ -270,10 +277,13 @@ def int8(
         return plain, ([], kept)
     copied = onnx.ModelProto.FromString(plain.SerializeToString())
     limits = {}
+    weights = {t.name: t.data_type for t in copied.graph.initializer}
     for node in copied.graph.node:
         if node.name in chosen:
+            # Scales have the type that a dequantized product is computed in.
+            kind = onnx.helper.tensor_dtype_to_np_dtype(weights[node.input[1]]).type
             # StepScaled has brought its input to -1..1.
-            high = np.float32(1.0 if graph == "step" else largest[chosen[node.name]].item())
+            high = kind(1.0 if graph == "step" else largest[chosen[node.name]].item())
             limits[node.input[0]] = TensorData(lowest=-high, highest=high)
     with _quiet():
         quantizer = QDQQuantizer(

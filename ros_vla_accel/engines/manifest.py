@@ -19,9 +19,11 @@ NAME = "engines.json"
 DYNAMIC = "dynamic"
 """Shapes of a file whose batch size may vary; otherwise the batch size itself, as text."""
 
-PRECISIONS = {"fp32": 16, "fp16": 16, "bf16": 16, "w4a16": 16, "w4a8": 8, "w8a8": 8}
+PRECISIONS = {"fp32": 16, "fp16": 16, "bf16": 16, "w4a16": 16, "w4a8": 8, "w8a8": 8, "fp8": 8}
 """Precision -> activation width that it stands for. w4a16 and w4a8 are one file: how wide the
 activations of an INT4 product are is the engine's choice at run time (``accuracy_level``)."""
+STATIC = ("w8a8", "fp8")
+"""Those whose activations have static scales, from calibration data."""
 FILES_OF = {"w4a8": "w4a16"}
 """Precision -> the one whose files it runs."""
 
@@ -48,7 +50,7 @@ class EngineManifest:
     policy: manifest of the checkpoint, as ``checkpoint.Manifest`` holds it. identity: the
     checkpoint's hash. base: type of what is not narrow. mixture: precision -> form of the mixtures
     of experts. steps: denoising steps of the scale table. calibration: what the static scales come
-    from; None without w8a8.
+    from; None without any of ``STATIC``.
     """
 
     identity: str

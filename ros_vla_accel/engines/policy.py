@@ -20,7 +20,7 @@ from ros_vla_accel.contracts import (
     executed_width,
 )
 from ros_vla_accel.engines.errors import EngineError
-from ros_vla_accel.engines.manifest import PRECISIONS, EngineManifest
+from ros_vla_accel.engines.manifest import PRECISIONS, STATIC, EngineManifest
 from ros_vla_accel.engines.session import Engine, GraphSession
 from ros_vla_accel.engines.stages import GRAPHS, signature
 from ros_vla_accel.policies.checkpoint import Manifest
@@ -115,6 +115,7 @@ class EngineModel:
             for width, found in self._sessions.items()
         }
         self._width = max(self._sessions)
+        self.head = torch.nn.Module()  # Of the caches' calls: one that never has a cache.
 
     @contextmanager
     def inference(self, bits: int) -> Iterator[int]:
@@ -184,9 +185,10 @@ class ExportedPolicy(ReferencePolicy):
         warm_start: float = 0.0,
     ) -> None:
         chosen = choose(manifest, precisions)
-        if steps not in (None, manifest.steps) and "w8a8" in chosen.values():
+        static = [p for p in chosen.values() if p in STATIC]
+        if steps not in (None, manifest.steps) and static:
             raise EngineError(
-                f"steps {steps} needs scales of its own for w8a8, which was exported for "
+                f"steps {steps} needs scales of its own for {static[0]}, which was exported for "
                 f"{manifest.steps}; export again with --steps {steps}, or leave steps out"
             )
         try:
@@ -220,10 +222,11 @@ class ExportedPolicy(ReferencePolicy):
         )
 
     def _check_scales(self, solver: str | None, warm_start: float) -> None:
-        if "w8a8" in self.precisions.values() and (warm_start or FLOW.get(solver or "", 1) > 1):
+        static = [p for p in self.precisions.values() if p in STATIC]
+        if static and (warm_start or FLOW.get(solver or "", 1) > 1):
             raise EngineError(
-                "w8a8 has a scale for each exported step, so it takes neither a warm start "
-                "nor a solver of second order; use other precisions, or leave both out"
+                f"{static[0]} has a scale for each exported step, so it takes neither a warm "
+                "start nor a solver of second order; use other precisions, or leave both out"
             )
 
     def accelerate(self, cache: Mapping[str, Any] | None, warm_start: float) -> None:

@@ -28,8 +28,8 @@ def _onnxruntime() -> tuple[str, bool, str]:
     except ImportError as error:
         return "onnxruntime", False, f"{error}; pip install 'ros_vla_accel[onnx]'"
     text = (
-        f"{onnxruntime.__version__} on CPU: fp32, w4a16, w4a8, w8a8; fp16 by casts to float32 "
-        "around most operators; bf16 has no kernels"
+        f"{onnxruntime.__version__} on CPU: fp32, w4a16, w4a8, w8a8; fp16 and fp8 "
+        "by casts to float32 around most operators; bf16 has no kernels"
     )
     try:
         importlib.metadata.version("onnxscript")
@@ -62,6 +62,7 @@ def _tensorrt() -> tuple[str, bool, str]:
             ("bf16", found.bf16),
             ("w8a8", found.int8),
             ("w4a16", found.int4_weights),
+            ("fp8", found.fp8),
         )
         if can
     ]

@@ -104,9 +104,10 @@ class StepScaled(nn.Module):
     def __init__(self, layer: nn.Linear, largest: Tensor, holder: StepIndex) -> None:
         super().__init__()
         self.weight, self.bias, self.holder = layer.weight, layer.bias, holder
-        scale = largest.clamp(min=1e-6)
-        self.register_buffer("scale", scale)
-        self.register_buffer("inverse", 1 / scale)
+        # Larger than the smallest normal float16, for graphs of that type.
+        scale, kind = largest.clamp(min=1e-4), layer.weight.dtype
+        self.register_buffer("scale", scale.to(kind))
+        self.register_buffer("inverse", (1 / scale).to(kind))
 
     def forward(self, x: Tensor) -> Tensor:
         index = self.holder.index

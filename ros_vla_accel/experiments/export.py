@@ -164,7 +164,7 @@ def _files(manifest: EngineManifest, folder: Path) -> list[dict[str, Any]]:
 
 
 def _file_table(rows: Sequence[dict[str, Any]]) -> Table:
-    table = Table(title="exported graphs", caption="narrow: layers with INT4 or INT8 weights")
+    table = Table(title="exported graphs", caption="narrow: layers with INT4, INT8 or FP8 weights")
     for name in ("precision", "graph", "shapes", "file", "MB", "narrow"):
         table.add_column(name, justify="right" if name in ("MB", "narrow") else "left")
     for row in rows:
@@ -209,13 +209,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--base",
         choices=("fp32", "fp16", "bf16"),
-        help="type of what stays wide in w4a16 and w8a8 (default fp32, for tensorrt fp16)",
+        help="type of what stays wide in narrow ones (default fp32, for tensorrt fp16)",
     )
     parser.add_argument(
         "--mixture",
         choices=("auto", "routed", "dense"),
         help="experts on their own rows alone (routed), or all on every row, which has fixed "
-        "shapes (dense); auto: routed, but w8a8 dense (default auto, for tensorrt dense)",
+        "shapes (dense); auto: routed, but w8a8 and fp8 dense (default auto, for tensorrt dense)",
     )
     parser.add_argument(
         "--batch",
@@ -225,7 +225,7 @@ def _parser() -> argparse.ArgumentParser:
         help="fixed batch sizes to export besides the dynamic one; tensorrt builds the first",
     )
     parser.add_argument("--block-size", type=int, default=64, help="of INT4 weights: 64 or 128")
-    parser.add_argument("--calibration", type=Path, help=".npz of observations, for w8a8")
+    parser.add_argument("--calibration", type=Path, help=".npz of observations, for w8a8 and fp8")
     parser.add_argument(
         "--record-calibration", type=Path, help="record one in the simulator, write it here"
     )

@@ -87,7 +87,7 @@ def exported_dir(
     """Read only: copy it (``fresh_dir``) to change it."""
     folder = tmp_path_factory.mktemp("engines")
     # Dense, so that TensorRT can build from the same graphs.
-    config = ExportConfig(("fp32", "w8a8", "w4a16", "w4a8"), mixture="dense", batches=(1,))
+    config = ExportConfig(("fp32", "w8a8", "w4a16", "w4a8", "fp8"), mixture="dense", batches=(1,))
     export(policy, folder, config, [r.observation for r in requests])
     return folder
 

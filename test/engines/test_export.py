@@ -22,7 +22,7 @@ from ros_vla_accel.engines.tensorrt_build import Target, build_all
 from ros_vla_accel.experiments import export as command
 from ros_vla_accel.policies.reference_policy import ReferencePolicy
 
-BOUNDS = {"fp32": 1e-5, "w8a8": 0.03, "w4a16": 0.15, "w4a8": 0.15}
+BOUNDS = {"fp32": 1e-5, "w8a8": 0.03, "w4a16": 0.15, "w4a8": 0.15, "fp8": 0.06}
 """Largest root mean square error of a graph, over the largest magnitude of its output."""
 
 
@@ -51,11 +51,16 @@ def test_graphs_of_every_precision_follow_torch(
         assert d.rms <= BOUNDS[precision] * d.scale, d
 
 
-def test_int4_and_int8_weights_are_those_of_the_layers_that_torch_packs(
+def test_narrow_weights_are_those_of_the_layers_that_torch_packs(
     exported_dir: Path,
 ) -> None:
     manifest = EngineManifest.load(exported_dir)
-    for precision, kind in (("w4a16", onnx.TensorProto.INT4), ("w8a8", onnx.TensorProto.INT8)):
+    kinds = onnx.TensorProto
+    for precision, kind in (
+        ("w4a16", kinds.INT4),
+        ("w8a8", kinds.INT8),
+        ("fp8", kinds.FLOAT8E4M3FN),
+    ):
         artifact = manifest.artifact(precision, "step")
         assert "head.blocks.1.moe.down" in artifact.quantized
         assert not [name for name in artifact.quantized if name.endswith((".router", "embed"))]
@@ -103,6 +108,8 @@ def test_w8a8_without_calibration_is_refused(policy: ReferencePolicy, tmp_path: 
     with pytest.raises(EngineError, match="needs calibration data: give --calibration"):
         export(policy, tmp_path, ExportConfig(("fp32", "w8a8")))
     assert not list(tmp_path.iterdir())
+    with pytest.raises(EngineError, match="fp8 needs base fp32 or fp16"):
+        ExportConfig(("fp8",), base="bf16")
 
 
 def test_calibration_files_come_back_and_bad_ones_are_named(

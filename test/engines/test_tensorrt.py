@@ -13,6 +13,7 @@ import torch
 from ros_vla_accel.contracts import InferenceRequest
 from ros_vla_accel.engines import EngineError, capability, exported
 from ros_vla_accel.engines import tensorrt_build as trt_build
+from ros_vla_accel.engines.export import ExportConfig, export
 from ros_vla_accel.engines.manifest import EngineManifest
 from ros_vla_accel.engines.report import engines
 from ros_vla_accel.experiments import export as command
@@ -73,6 +74,26 @@ def test_whole_engines_are_kept_and_damaged_ones_built_again(
     trt_build.read_engine(damaged, folder)
 
 
+def test_fp8_is_built_for_gpus_that_have_it(fresh_dir: Path) -> None:
+    manifest, ada = EngineManifest.load(fresh_dir), trt_build.target("8.9")
+    found = trt_build.build_all(fresh_dir, manifest, ada, ["fp8"])
+    graphs = ["vision.fp32", "backbone.fp8", "condition.fp8", "step.fp8"]
+    assert [".".join(path.name.split(".")[:2]) for path in found] == graphs
+    with pytest.raises(EngineError, match=r"fp8 cannot run on compute capability 8\.6"):
+        trt_build.build_all(fresh_dir, manifest, trt_build.target("8.6"), ["fp8"])
+
+
+@pytest.mark.parametrize("precision", ["w8a8", "fp8"])
+def test_narrow_products_are_built_beside_half_ones(
+    policy: ReferencePolicy, requests: list[InferenceRequest], tmp_path: Path, precision: str
+) -> None:
+    """The default of TensorRT: what stays wide is float16, and so are the scales."""
+    config = ExportConfig((precision,), ("backbone",), base="fp16", mixture="dense")
+    manifest = export(policy, tmp_path, config, [r.observation for r in requests])
+    (path,) = trt_build.build_all(tmp_path, manifest, trt_build.target("8.9"), [precision])
+    assert path.stat().st_size > 1000
+
+
 def test_an_engine_for_another_gpu_is_missed_by_name(built_dir: Path) -> None:
     manifest = EngineManifest.load(built_dir)
     artifact = manifest.artifact("fp32", "step")
@@ -99,6 +120,8 @@ def test_an_operator_that_tensorrt_does_not_know_is_named(tmp_path: Path) -> Non
         ("w4a8", "8.6", "INT4 is weight-only"),
         ("w4a16", "7.5", "needs int4_weights"),
         ("bf16", "7.5", "needs bf16"),
+        ("fp8", "8.6", r"\(RTX 30, A10\): it needs fp8, which 8\.9, 9\.0"),
+        ("fp8", "8.7", "Jetson Orin"),
         ("fp32", "5.2", "'5.2' is unknown"),
     ],
 )
