@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from ros_vla_accel.policies.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from ros_vla_accel.policies.random_policy import SHIPPED
+from ros_vla_accel.policies.random_policy import checkpoint_folder
 
 
 @pytest.fixture
@@ -159,9 +160,17 @@ def test_a_broken_manifest_is_refused(copy: Path) -> None:
         reference(copy)
 
 
-def test_the_shipped_checkpoint_is_whole_and_small() -> None:
-    model, manifest = load_checkpoint(SHIPPED)
+@pytest.mark.parametrize(
+    ("name", "objective", "most_mb"), [("reference", "flow", 40), ("diffusion", "ddpm", 15)]
+)
+def test_shipped_checkpoints_are_whole_and_small(
+    name: str, objective: str, most_mb: float
+) -> None:
+    folder = checkpoint_folder(name)
+    model, manifest = load_checkpoint(folder)
+    assert reference(name).spec == replace(manifest.spec, precision="float32")
+    assert manifest.model.objective == objective
     assert sum(p.numel() for p in model.parameters()) <= 20_000_000
-    assert (SHIPPED / "model.safetensors").stat().st_size <= 40_000_000
+    assert (folder / "model.safetensors").stat().st_size <= most_mb * 1e6
     assert manifest.spec.stages == ("vision", "backbone", "head")
     assert manifest.training["command"].startswith("ros-vla-accel train ")
