@@ -110,6 +110,16 @@ def test_a_warm_start_works_as_in_torch_and_a_cache_is_refused(
         warm.accelerate({}, 0.0)
 
 
+def test_threads_spin_for_a_bounded_time_or_not_at_all() -> None:
+    from ros_vla_accel.engines.onnxruntime_engine import SPIN_US, session_options
+
+    spinning, bound = "session.intra_op.allow_spinning", "session.intra_op.spin_duration_us"
+    assert session_options(1, None).get_session_config_entry(spinning) == "0"
+    two = session_options(2, None)
+    if two.get_session_config_entry(spinning) == "1":  # From ONNX Runtime 1.26 on.
+        assert two.get_session_config_entry(bound) == str(SPIN_US)
+
+
 def test_fixed_shapes_answer_a_batch_one_by_one(
     exported_dir: Path,
     policy: ReferencePolicy,
