@@ -42,7 +42,7 @@ from ros_vla_accel.moeca import BranchCacheConfig
 from ros_vla_accel.policies.reference_policy import ReferencePolicy
 
 CHECKPOINTS = {"flow": "reference", "ddpm": "diffusion"}
-SHOWN = ("none", "fora", "taylor 2", "tokens", "moeca")
+SHOWN = ("none", "fora", "taylor 2", "tokens", "moeca", "moeca, lazy")
 """Families whose time is shown in parts, at the second interval."""
 
 

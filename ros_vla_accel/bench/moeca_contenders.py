@@ -15,7 +15,7 @@ from ros_vla_accel.moeca import (
 )
 from ros_vla_accel.policies.objectives import STEP_RANGES
 
-FEWER = (2, 3, 4, 5, 6, 8, 10, 16, 20, 25, 30, 50)
+FEWER = (1, 2, 3, 4, 5, 6, 8, 10, 16, 20, 25, 30, 50)
 WARM_STARTS = (0.3, 0.5, 0.7)
 
 
@@ -43,7 +43,12 @@ SAMPLERS = {
 @dataclass(frozen=True)
 class Contender:
     """family: the method; setting: what tells it from others of the family. solver, steps: of its
-    sampler. cache: None without one. warm_start: share of the steps that are skipped."""
+    sampler. cache: None without one. warm_start: share of the steps that are skipped.
+
+    Of MoECa there are two: ``moeca`` reuses branches, each step's own routing deciding which, and
+    ``moeca, lazy`` does not even route where the budget does not reach (routing "with_budget").
+    Without a budget that is TaylorSeer, and the library runs it as such.
+    """
 
     family: str
     setting: str
@@ -72,8 +77,8 @@ def contenders(sampler: Sampler, brief: bool = False) -> list[Contender]:
         ]
         found += [
             Contender(
-                "moeca + fewer steps",
-                f"{n} steps, every {every}, budget 0, lazy",
+                "moeca, lazy + fewer steps",
+                f"{n} steps, every {every}, budget 0",
                 solver,
                 n,
                 _lazy(every, 0.0),
@@ -127,7 +132,7 @@ def _cached(n: int) -> Iterator[tuple[str, str, CacheConfig]]:
     for budget in (0.0, 0.25):
         cache = BranchCacheConfig(interval=n, budget=budget, full_last=False)
         yield "moeca", f"every {n}, budget {budget:g}", cache
-        yield "moeca", f"every {n}, budget {budget:g}, lazy", _lazy(n, budget)
+        yield "moeca, lazy", f"every {n}, budget {budget:g}", _lazy(n, budget)
 
 
 def _further(middle: int, steps: int, brief: bool) -> Iterator[tuple[str, str, CacheConfig]]:

@@ -12,6 +12,7 @@ from ros_vla_accel.bench.common import Result
 
 TOLERANCE = 1.05
 """A front so much behind in time still counts as level."""
+OWN = ("moeca", "moeca, lazy")
 RIVALS = ("fora", "tokens", "taylor 1", "taylor 2", "first block")
 COLOURS = {
     "none": "#000000",
@@ -27,7 +28,8 @@ COLOURS = {
     "tokens": "#9467bd",
     "first block": "#17becf",
     "moeca": "#d62728",
-    "moeca + fewer steps": "#ff9896",
+    "moeca, lazy": "#ff7f0e",
+    "moeca, lazy + fewer steps": "#ffbb78",
 }
 PARTS = {
     "attention": "#1f77b4",
@@ -70,7 +72,7 @@ def front_behind(rows: Sequence[dict[str, Any]]) -> tuple[list[str], dict[str, f
     worst: dict[str, float] = {}
     for same in groups(rows).values():
         plain = next(row for row in same if row["family"] == "none")
-        own = [row for row in same if row["family"] in ("moeca", "none")]
+        own = [row for row in same if row["family"] in (*OWN, "none")]
         for row in same:
             if row["family"] not in RIVALS or row["ms"] >= plain["ms"]:
                 continue

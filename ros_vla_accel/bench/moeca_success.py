@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from ros_vla_accel.bench.moeca_contenders import Contender
-from ros_vla_accel.bench.moeca_report import front
+from ros_vla_accel.bench.moeca_report import OWN, front
 from ros_vla_accel.experiments.closed_loop import Condition
 from ros_vla_accel.experiments.evaluate import REFERENCE, PolicyChoice, evaluate
 from ros_vla_accel.experiments.statistics import paired_difference
@@ -23,7 +23,13 @@ PAIRS = 400
 """Fewest pairs of episodes that success can be said to be held after."""
 HELD = {"difference": -0.005, "low": -0.03}
 """Smallest difference to the plain sampler's success, and smallest lower bound of it (95 %)."""
-TRIES = {"moeca": 2, "moeca + fewer steps": 1, "others": 2, "warm start": 2}
+TRIES = {
+    "moeca": 1,
+    "moeca, lazy": 2,
+    "moeca, lazy + fewer steps": 1,
+    "others": 2,
+    "warm start": 2,
+}
 """What contenders compete for, to be the fastest of their kind whose success is held, and how
 many of them are run in closed loop at most, the fastest first."""
 
@@ -113,13 +119,14 @@ class ClosedLoops:
 
 
 def fastest(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Summary of closed loops: per sampler the largest speed-up at held success, of MoECa alone
-    and of all, by name; NaN where none was shown to hold."""
+    """Summary of closed loops: per sampler the largest speed-up at held success, of MoECa, of
+    MoECa where branches are what it reuses, and of all, by name; NaN where none was shown to."""
     found: dict[str, Any] = {}
     for key in dict.fromkeys(row["closed_loop"] for row in rows):
         held = [r for r in rows if r["closed_loop"] == key and r["held"] and r["family"] != "none"]
-        own = [r["speedup"] for r in held if r["family"] == "moeca"]
-        found[f"speedup_{key}"] = max(own, default=float("nan"))
+        for name, families in (("speedup", OWN), ("speedup_branches", ("moeca",))):
+            own = (r["speedup"] for r in held if r["family"] in families)
+            found[f"{name}_{key}"] = max(own, default=float("nan"))
         best = max(held, key=lambda r: r["speedup"], default=None)
         if best is not None:
             found[f"fastest_{key}"] = f"{best['family']}, {best['setting']}"
