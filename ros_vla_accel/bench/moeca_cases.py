@@ -83,7 +83,9 @@ def batched(single: Sequence[Case], batch: str, spec: PolicySpec) -> list[Case]:
     if batch == "one":
         return list(single)
     if robots == 1:
-        return [Case(c.context, _noise(spec, i, samples)) for i, c in enumerate(single)]
+        # One moment of each episode will do: there are as many chunks as observations else.
+        some = single[::MOMENTS]
+        return [Case(c.context, _noise(spec, i, samples)) for i, c in enumerate(some)]
     # Whole episodes lie together; robots of one call are at the same moment of different ones.
     order = [c for moment in range(MOMENTS) for c in single[moment::MOMENTS]]
     order += order[: -len(order) % robots]

@@ -138,6 +138,30 @@ def test_too_few_pairs_show_nothing() -> None:
     assert np.isnan(fastest(found)["speedup_flow_10"])
 
 
+def test_batches_are_of_different_robots_or_of_one_with_many_noises() -> None:
+    pytest.importorskip("metaworld")
+    from ros_vla_accel.bench.moeca_cases import Case, batched
+    from ros_vla_accel.policies.reference_policy import ReferencePolicy
+
+    spec = ReferencePolicy().spec
+    single = [
+        Case(torch.full((1, 2, 3), float(i)), torch.randn(1, 1, 16, 4), i % 4 > 0)
+        for i in range(12)
+    ]
+    assert batched(single, "one", spec) == single
+    fleet = batched(single, "fleet", spec)
+    assert [case.context[:, 0, 0].tolist() for case in fleet] == [
+        [0, 4, 8, 1, 5, 9, 2, 6],
+        [10, 3, 7, 11, 0, 4, 8, 1],
+    ]
+    assert fleet[0].noise.shape == (8, 1, 16, 4)
+    assert fleet[0].chunks == 8
+    samples = batched(single, "samples", spec)
+    assert [case.context[0, 0, 0].item() for case in samples] == [0, 4, 8]
+    assert samples[0].noise.shape == (1, 16, 16, 4)
+    assert not torch.equal(samples[0].noise[:, 0], samples[0].noise[:, 1])
+
+
 def test_the_parts_of_a_step_add_up_and_nothing_stays_patched() -> None:
     pytest.importorskip("metaworld")
     from ros_vla_accel.bench.moeca_cases import Case

@@ -192,9 +192,7 @@ def test_routed_mixtures_are_exported_and_tensorrt_refuses_them(
     assert len(manifest.artifact("w8a8", "step").quantized) == 2 * (5 + 2 * 5)
     found = check(policy, tmp_path, requests)
     assert {(d.precision, d.graph) for d in found} == {
-        (precision, graph)
-        for precision in config.precisions
-        for graph in ("condition", "step")
+        (precision, graph) for precision in config.precisions for graph in ("condition", "step")
     }
     for d in found:
         assert not d.problem
