@@ -40,6 +40,8 @@ bench: setup
 	$(BIN)/ros-vla-accel bench kernels --json runs/bench_kernels.json
 	$(BIN)/ros-vla-accel bench memory --json runs/bench_memory.json
 	$(BIN)/ros-vla-accel bench quantization --json runs/bench_quantization.json
+	$(BIN)/ros-vla-accel bench moeca --json runs/bench_moeca.json --png runs/bench_moeca.png
+	$(BIN)/ros-vla-accel bench moeca --scale --json runs/bench_moeca_scale.json
 	$(BIN)/ros-vla-accel bench engines --json runs/bench_engines.json
 	$(BIN)/ros-vla-accel bench replay --json runs/bench_replay.json
 	$(BIN)/ros-vla-accel bench transport --json runs/bench_transport.json

@@ -3,11 +3,11 @@
 Two heads: the shipped one (flow) and one of the same architecture that was trained as a diffusion
 model. Every contender answers the same observations (scripted episodes, every 8 steps of them)
 with the same noise. Error is the distance of its chunk from that of the plain sampler, per entry
-in normalized action units (about -1..1), and of the velocities in m/s. The ancestral sampler draws
-new noise at each step, so with another number of steps, or another solver, a chunk is another
-sample, and its distance says little. Contenders take turns, one call each, so that a busy
-machine slows all alike; a speed-up is the median over turns of plain time over own time in that
-turn. ``gflop`` counts the products of linear layers that were really run, per chunk.
+in units of the largest command (half its range), and of the velocities in m/s. The ancestral
+sampler draws new noise at each step, so with another number of steps, or another solver, a chunk
+is another sample, and its distance says little. Contenders take turns, one call each, so that a
+busy machine slows all alike; a speed-up is the median over turns of plain time over own time in
+that turn. ``gflop`` counts the products of linear layers that were really run, per chunk.
 
 ``--pairs`` then runs the fastest of each kind's front in closed loop, paired with the plain
 sampler, until one of MoECa's, one of all others and one warm start hold its success.

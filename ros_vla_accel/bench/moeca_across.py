@@ -9,7 +9,7 @@ import torch
 
 from ros_vla_accel.bench.moeca_cases import Case, cases, executed_rows
 from ros_vla_accel.bench.moeca_contenders import SAMPLERS, Contender
-from ros_vla_accel.bench.moeca_measure import Bench
+from ros_vla_accel.bench.moeca_measure import Bench, errors
 from ros_vla_accel.moeca import BranchCacheConfig, following, summary
 
 LIMITS = (0.1, 0.2, 0.3, 0.5)
@@ -59,10 +59,10 @@ def _one(bench: Bench, key: str, made: list[Case], limit: float) -> dict[str, fl
         bench.disable(entry)
     # The first inference of an episode has nothing to reuse.
     share = sum(case.follows for case in made) / len(made)
-    errors = np.abs(torch.stack(chunks[1]).numpy() - torch.stack(chunks[0]).numpy())
+    found, exact = (torch.stack(side).flatten(1, 2).numpy() for side in chunks[::-1])
     return {
         "reuse": (1 - counts.branches_computed / counts.branches) / share,
-        "error_across": float(errors.mean()),
+        "error_across": errors(bench.policy, found, exact)["error_mean"],
         "ms": 1e3 * float(np.median(times[1])),
         "speedup": float(np.median(np.array(times[0]) / np.array(times[1]))),
     }

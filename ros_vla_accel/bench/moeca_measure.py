@@ -129,8 +129,11 @@ class FlopCounter:
 
 
 def errors(policy: ReferencePolicy, found: np.ndarray, exact: np.ndarray) -> dict[str, float]:
-    """Distances of chunks (cases, B * K, H, A) in normalized units, and of velocities in m/s."""
-    distance = np.abs(found - exact)
+    """Distances of chunks (cases, B * K, H, A), of each entry in units of the largest command, and
+    of velocities in m/s. Not in normalized units: they blow up an entry that hardly varied in
+    training, such as the gripper of a task that does not grasp."""
+    low, high = policy.manifest.normalization.bounds()
+    distance = np.abs(found - exact) * (2 / (high - low))
     unnormalize = policy.manifest.normalization.unnormalize
     velocity = np.linalg.norm((unnormalize(found) - unnormalize(exact))[..., :3], axis=-1)
     return {
