@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ros_vla_accel.moeca import (
     BranchCacheConfig,
@@ -133,6 +133,8 @@ def _cached(n: int) -> Iterator[tuple[str, str, CacheConfig]]:
         cache = BranchCacheConfig(interval=n, budget=budget, full_last=False)
         yield "moeca", f"every {n}, budget {budget:g}", cache
         yield "moeca, lazy", f"every {n}, budget {budget:g}", _lazy(n, budget)
+    # Without a forecast: new noise at each step leaves nothing to draw on.
+    yield "moeca, lazy", f"every {n}, budget 0, held", replace(_lazy(n, 0.0), forecast=False)
 
 
 def _further(middle: int, steps: int, brief: bool) -> Iterator[tuple[str, str, CacheConfig]]:
