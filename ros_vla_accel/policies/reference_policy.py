@@ -54,17 +54,16 @@ class ReferencePolicy:
     On CUDA, TF32 is switched off for the whole process: its ten bits would do the same to float32.
 
     checkpoint: folder of weights and manifest, or the name of a shipped one
-    (``random_policy.CHECKPOINTS``). steps: denoising steps
-    (10 Euler steps for flow, 16 DDIM steps for ddpm). threads: torch threads of this process,
-    unchanged when None. source: what the chunks say about where they were made. size: instead of
-    a checkpoint, a network of ``config.RANDOM_SIZES`` with random weights, the same on every
-    machine with the same torch: for time and memory only.
+    (``random_policy.CHECKPOINTS``). steps: of denoising (10 Euler for flow, 16 DDIM for ddpm).
+    threads: torch threads of this process, unchanged when None. source: what the chunks say about
+    where they were made. size: instead of a checkpoint, a network of ``config.RANDOM_SIZES`` with
+    random weights, the same on every machine with the same torch: for time and memory only.
     quantize: "w4ax" packs the weights to INT4 and runs each batch at the widest activations that
-    it asks for; the checkpoint's hash stays that of its source. solver: of the sampler, its own
-    default when None. warm_start: share of the steps that a chunk skips which begins at the one
-    in play (``warm_start.py``). cache: a configuration of ``moeca`` or its settings, see
-    ``moeca.cache_config``; {} is MoECa's defaults, None no cache. With ``across``, an
-    episode keeps its noise, and an answer depends on the one before.
+    it asks for; the checkpoint's hash stays that of its source. solver: None for the default.
+    warm_start: share of the steps that a chunk skips which begins at the one in play
+    (``warm_start.py``). cache: a configuration of ``moeca`` or its settings (``cache_config``),
+    {} for MoECa's defaults, None for no cache. With ``across``, an episode keeps its noise, and an
+    answer depends on the one before.
     """
 
     def __init__(
@@ -129,14 +128,11 @@ class ReferencePolicy:
         self._solver, self._warm = solver, WarmStart(warm_start)
         self.cold_restarts = 0
         self._tokenize = self.manifest.tokenizer()
-        low, high = self.manifest.normalization.bounds()
-        self._bounds = (
-            torch.from_numpy(low).to(self.device),
-            torch.from_numpy(high).to(self.device),
-        )
+        low, high = (torch.from_numpy(b).to(device) for b in manifest.normalization.bounds())
+        self._bounds = low, high
 
     def reset(self, episode_id: int) -> None:
-        """Drops what a cache keeps for the next inference; nothing else is remembered."""
+        """Drops what a cache kept for the next inference: nothing else is."""
         forget(self.model.head)
 
     def encode(self, observation: Observation, cut: str, activation_bits: int = 16) -> Features:
