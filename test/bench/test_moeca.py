@@ -198,6 +198,7 @@ def test_the_shipped_head_is_measured(tmp_path: Path) -> None:
 
     path = tmp_path / "moeca.json"
     arguments = ["--quick", "--samplers", "flow_10", "--turns", "2", "--episodes", "1"]
+    arguments += ["--pairs", "8", "--workers", "1"]
     assert main([*arguments, "--json", str(path)]) == 0
     content = json.loads(path.read_text())
     assert content["summary"]["exact_at_budget_1"] is True
@@ -206,4 +207,9 @@ def test_the_shipped_head_is_measured(tmp_path: Path) -> None:
     assert rows["none", "10 steps"]["error_mean"] == 0
     reuse = rows["moeca", "every 3, budget 0"]
     assert 0.3 < reuse["branch_reuse"] < 0.7
+    loops = [r for r in content["rows"] if "closed_loop" in r]
+    assert (loops[0]["family"], len(loops[0]["outcomes"])) == ("none", 8)
+    assert {r["family"] for r in loops} > {"moeca", "moeca, lazy", "warm start"}
+    assert not any(r["held"] for r in loops)  # Eight pairs show nothing.
+    assert content["summary"]["speedup_flow_10"] is None
     assert reuse["gflop"] < 0.7 * rows["none", "10 steps"]["gflop"]
