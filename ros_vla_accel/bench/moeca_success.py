@@ -27,7 +27,7 @@ TRIES = {
     "moeca": 1,
     "moeca, lazy": 2,
     "moeca, lazy + fewer steps": 1,
-    "others": 2,
+    "others": 4,
     "warm start": 2,
 }
 """What contenders compete for, to be the fastest of their kind whose success is held, and how
