@@ -115,7 +115,7 @@ def draw_front(rows: Sequence[dict[str, Any]], path: str) -> None:
         axis.set_title(f"{sampler}, {batch}, {threads} thread(s)", fontsize=10)
         axis.set_xlabel("head per call, ms (line: the plain head)")
         axis.grid(alpha=0.3, which="both")
-    axes[0].set_ylabel("mean distance from the plain head's chunk, of the largest command")
+    axes[0].set_ylabel("mean distance from the plain chunk (1: largest command)")
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
     figure.legend(
