@@ -30,7 +30,7 @@ def test_the_default_policy_is_quantized_unless_told_otherwise(argv, expected):
 
 
 def test_the_default_arguments_and_their_calibration_come_with_the_package():
-    assert policy_arguments(QUANTIZED) == {"quantize": "w4ax"}
+    assert policy_arguments(QUANTIZED) == {"quantize": "w4ax", "steps": 2}
     calibration = Calibration.load(existing_path(CALIBRATION, "config/calibration"))
     calibration.check(load_policy(DEFAULT_POLICY, QUANTIZED).spec.identity)
 
