@@ -190,7 +190,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--batches", nargs="+", choices=BATCHES, help="all by default")
     parser.add_argument("--threads", type=int, nargs="+", help="torch threads (default 1 2)")
     parser.add_argument("--episodes", type=int, help="scripted episodes (default 16, quick 2)")
-    parser.add_argument("--turns", type=int, help="timed calls of each (default 15, quick 5)")
+    parser.add_argument("--turns", type=int, help="timed calls of each (default 15, quick 3)")
     parser.add_argument(
         "--pairs", type=int, help="episodes in closed loop (default 400, quick 0: none)"
     )
@@ -216,7 +216,7 @@ def main(argv: list[str]) -> int:
     quick = options.quick
     options.threads = options.threads or ([1] if quick or options.cpu_time else [1, 2])
     options.batches = options.batches or (["one"] if quick else list(BATCHES))
-    options.turns = options.turns or (5 if quick else 15)
+    options.turns = options.turns or (3 if quick else 15)
     options.episodes = options.episodes or (2 if quick else 16)
     options.pairs = (0 if quick else 400) if options.pairs is None else options.pairs
     if options.cpu_time and options.threads != [1]:
