@@ -32,7 +32,12 @@ from ros_vla_accel.bench.common import Result
 from ros_vla_accel.bench.moeca_across import across
 from ros_vla_accel.bench.moeca_cases import BATCHES, Case, batched, cases
 from ros_vla_accel.bench.moeca_compile import compiled
-from ros_vla_accel.bench.moeca_contenders import SAMPLERS, Contender, contenders
+from ros_vla_accel.bench.moeca_contenders import (
+    SAMPLERS,
+    Contender,
+    contenders,
+    middle_interval,
+)
 from ros_vla_accel.bench.moeca_measure import Bench, errors, seam_jump
 from ros_vla_accel.bench.moeca_parts import parts
 from ros_vla_accel.bench.moeca_report import draw_front, draw_parts, front_behind, show
@@ -43,17 +48,22 @@ from ros_vla_accel.policies.reference_policy import ReferencePolicy
 
 CHECKPOINTS = {"flow": "reference", "ddpm": "diffusion"}
 SHOWN = ("none", "fora", "taylor 2", "tokens", "moeca", "moeca, lazy")
-"""Families whose time is shown in parts, at the second interval."""
+"""Families whose time is shown in parts, at the middle interval."""
 
 
 def measure(
-    bench: Bench, key: str, batch: str, single: list[Case], threads: list[int], turns: int
+    bench: Bench,
+    key: str,
+    batch: str,
+    entries: list[Contender],
+    single: list[Case],
+    threads: list[int],
+    turns: int,
 ) -> list[dict[str, Any]]:
-    """Rows of all contenders of a sampler, thread counts one after the other."""
-    policy, sampler = bench.policy, SAMPLERS[key]
+    """Rows of the contenders of a sampler, the plain one first, by thread counts in turn."""
+    policy = bench.policy
     made = batched(single, batch, policy.spec)
-    entries = contenders(sampler, brief=batch != "one")
-    torch.set_num_threads(1)
+    torch.set_num_threads(max(threads))
     plain, _ = bench.chunks(entries[0], made)
     described = []
     for contender in track(entries, f"errors, {key}, {batch}", transient=True):
@@ -112,8 +122,17 @@ def run(options: argparse.Namespace, save: Callable[[Result], None]) -> Result:
         with torch.inference_mode():
             for key in (k for k in options.samplers if SAMPLERS[k].objective == objective):
                 for batch in options.batches:
+                    # A call of many chunks takes long, and varies less.
+                    turns = options.turns if batch == "one" else -(-options.turns // 3)
+                    brief = options.quick or batch != "one"
                     result.rows += measure(
-                        bench, key, batch, single, options.threads, options.turns
+                        bench,
+                        key,
+                        batch,
+                        contenders(SAMPLERS[key], brief),
+                        single,
+                        options.threads,
+                        turns,
                     )
                     save(result)
                 exact &= _exact(bench, key, single)
@@ -148,7 +167,7 @@ def run(options: argparse.Namespace, save: Callable[[Result], None]) -> Result:
             if row.get("sampler") == key
             and (row.get("batch"), row.get("threads")) == ("one", options.threads[0])
         ]
-        result.rows += loops.run(key, contenders(SAMPLERS[key]), timed)
+        result.rows += loops.run(key, contenders(SAMPLERS[key], options.quick), timed)
         result.summary |= fastest([row for row in result.rows if "closed_loop" in row])
         save(result)
     return result
@@ -165,14 +184,14 @@ def _exact(bench: Bench, key: str, single: list[Case]) -> bool:
 
 
 def _shown(key: str) -> list[Contender]:
-    """Contenders whose time is taken apart: of each family the second interval, plainly."""
-    entries = contenders(SAMPLERS[key])
-    middle = list(dict.fromkeys(c.setting for c in entries if c.family == "fora"))[1]
+    """Contenders whose time is taken apart: of each family the middle interval, plainly."""
+    sampler = SAMPLERS[key]
+    interval = f"every {middle_interval(sampler.steps)}"
     return [
         c
-        for c in entries
+        for c in contenders(sampler)
         if c.family in SHOWN
-        and (c.family == "none" or c.setting.startswith(middle))
+        and (c.family == "none" or c.setting.startswith(interval))
         and not any(word in c.setting for word in ("held", "attention", "last", "50 %"))
     ]
 
@@ -190,7 +209,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--batches", nargs="+", choices=BATCHES, help="all by default")
     parser.add_argument("--threads", type=int, nargs="+", help="torch threads (default 1 2)")
     parser.add_argument("--episodes", type=int, help="scripted episodes (default 16, quick 2)")
-    parser.add_argument("--turns", type=int, help="timed calls of each (default 15, quick 3)")
+    parser.add_argument(
+        "--turns", type=int, help="timed calls of each, of batches a third (default 15, quick 3)"
+    )
     parser.add_argument(
         "--pairs", type=int, help="episodes in closed loop (default 400, quick 0: none)"
     )

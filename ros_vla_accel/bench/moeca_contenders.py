@@ -59,16 +59,18 @@ class Contender:
 
 
 def contenders(sampler: Sampler, brief: bool = False) -> list[Contender]:
-    """All contenders against the plain ``sampler``, which is the first. brief: three settings of
-    a method at most, for batches, where an inference takes long."""
+    """All contenders against the plain ``sampler``, which is the first. brief: fewer settings of a
+    method, for batches, where an inference takes long."""
     steps, solver = sampler.steps, sampler.solver
     found = [Contender("none", f"{steps} steps", solver, steps)]
     found += _uncached(sampler, brief)
     intervals = _intervals(steps)
-    for n in intervals[-3:] if brief else intervals:
-        for family, setting, cache in _cached(n):
-            found.append(Contender(family, setting, solver, steps, cache))
-    for family, setting, cache in _further(intervals[1], steps, brief):
+    for n in intervals[-2:] if brief and steps > 16 else intervals:
+        # Where the last step is full anyway, there is nothing to compare.
+        for last in (False, True) if (steps - 1) % n else (False,):
+            for family, setting, cache in _cached(n, last):
+                found.append(Contender(family, setting, solver, steps, cache))
+    for family, setting, cache in _further(middle_interval(steps), steps, brief):
         found.append(Contender(family, setting, solver, steps, cache))
     if not brief:
         found += [
@@ -91,7 +93,13 @@ def contenders(sampler: Sampler, brief: bool = False) -> list[Contender]:
 
 
 def _intervals(steps: int) -> tuple[int, ...]:
-    return (2, 3, 5) if steps <= 16 else (2, 3, 5, 8) if steps <= 50 else (3, 5, 8, 16)
+    return (2, 3, 5) if steps <= 16 else (2, 3, 5, 8) if steps <= 50 else (2, 3, 5, 8, 16)
+
+
+def middle_interval(steps: int) -> int:
+    """At which alternatives within a method are compared."""
+    intervals = _intervals(steps)
+    return intervals[len(intervals) // 2]
 
 
 def _uncached(sampler: Sampler, brief: bool) -> Iterator[Contender]:
@@ -113,28 +121,35 @@ def _uncached(sampler: Sampler, brief: bool) -> Iterator[Contender]:
             yield Contender(name, f"{n} steps", solver, n)
 
 
-def _lazy(interval: int, budget: float) -> BranchCacheConfig:
+def _lazy(interval: int, budget: float, last: bool = False) -> BranchCacheConfig:
     return BranchCacheConfig(
         interval=interval,
         budget=budget,
         routing="with_budget",
         forecast_order=1 if budget else 2,
-        full_last=False,
+        full_last=last,
     )
 
 
-def _cached(n: int) -> Iterator[tuple[str, str, CacheConfig]]:
-    """Family, setting and configuration of what is full every ``n`` steps."""
-    yield "fora", f"every {n}", ForaConfig(interval=n)
+def _cached(n: int, last: bool) -> Iterator[tuple[str, str, CacheConfig]]:
+    """Family, setting and configuration of what is full every ``n`` steps; last: and at the last.
+
+    A full last step belongs to MoECa, and is worth so much that all are compared both ways.
+    """
+    tail = ", last full" if last else ""
+    yield "fora", f"every {n}{tail}", ForaConfig(interval=n, full_last=last)
     for order in (1, 2):
-        yield f"taylor {order}", f"every {n}", TaylorConfig(interval=n, order=order)
-    yield "tokens", f"every {n}, 25 %", TokenCacheConfig(interval=n, ratio=0.25)
+        taylor = TaylorConfig(interval=n, order=order, full_last=last)
+        yield f"taylor {order}", f"every {n}{tail}", taylor
+    tokens = TokenCacheConfig(interval=n, ratio=0.25, full_last=last)
+    yield "tokens", f"every {n}, 25 %{tail}", tokens
     for budget in (0.0, 0.25):
-        cache = BranchCacheConfig(interval=n, budget=budget, full_last=False)
-        yield "moeca", f"every {n}, budget {budget:g}", cache
-        yield "moeca, lazy", f"every {n}, budget {budget:g}", _lazy(n, budget)
+        cache = BranchCacheConfig(interval=n, budget=budget, full_last=last)
+        yield "moeca", f"every {n}, budget {budget:g}{tail}", cache
+        yield "moeca, lazy", f"every {n}, budget {budget:g}{tail}", _lazy(n, budget, last)
     # Without a forecast: new noise at each step leaves nothing to draw on.
-    yield "moeca, lazy", f"every {n}, budget 0, held", replace(_lazy(n, 0.0), forecast=False)
+    held = replace(_lazy(n, 0.0, last), forecast=False)
+    yield "moeca, lazy", f"every {n}, budget 0, held{tail}", held
 
 
 def _further(middle: int, steps: int, brief: bool) -> Iterator[tuple[str, str, CacheConfig]]:
@@ -157,8 +172,3 @@ def _further(middle: int, steps: int, brief: bool) -> Iterator[tuple[str, str, C
             f"every {middle}, budget 0.25, attention {attention}",
             BranchCacheConfig(interval=middle, budget=0.25, attention=attention, full_last=False),
         )
-    yield (
-        "moeca",
-        f"every {middle}, budget 0.25, last full",
-        BranchCacheConfig(interval=middle, budget=0.25, full_last=True),
-    )
