@@ -208,7 +208,7 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--batches", nargs="+", choices=BATCHES, help="all by default")
     parser.add_argument("--threads", type=int, nargs="+", help="torch threads (default 1 2)")
-    parser.add_argument("--episodes", type=int, help="scripted episodes (default 16, quick 2)")
+    parser.add_argument("--episodes", type=int, help="scripted episodes (default 16, quick 1)")
     parser.add_argument(
         "--turns", type=int, help="timed calls of each, of batches a third (default 15, quick 3)"
     )
@@ -238,7 +238,7 @@ def main(argv: list[str]) -> int:
     options.threads = options.threads or ([1] if quick or options.cpu_time else [1, 2])
     options.batches = options.batches or (["one"] if quick else list(BATCHES))
     options.turns = options.turns or (3 if quick else 15)
-    options.episodes = options.episodes or (2 if quick else 16)
+    options.episodes = options.episodes or (1 if quick else 16)
     options.pairs = (0 if quick else 400) if options.pairs is None else options.pairs
     if options.cpu_time and options.threads != [1]:
         parser.error("--cpu-time is the time of one thread; add --threads 1")
