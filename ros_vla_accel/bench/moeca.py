@@ -6,8 +6,9 @@ with the same noise. Error is the distance of its chunk from that of the plain s
 in units of the largest command (half its range), and of the velocities in m/s. The ancestral
 sampler draws new noise at each step, so with another number of steps, or another solver, a chunk
 is another sample, and its distance says little. Contenders take turns, one call each, so that a
-busy machine slows all alike; a speed-up is the median over turns of plain time over own time in
-that turn. ``gflop`` counts the products of linear layers that were really run, per chunk.
+busy machine slows all alike, and what runs the very same code under two names is measured once; a
+speed-up is the median over turns of plain time over own time in that turn. ``gflop`` counts the
+products of linear layers that were really run, per chunk.
 
 ``--pairs`` then runs the fastest of each kind's front in closed loop, paired with the plain
 sampler, until one of MoECa's, one of all others and one warm start hold its success.
@@ -63,19 +64,21 @@ def measure(
     """Rows of the contenders of a sampler, the plain one first, by thread counts in turn."""
     policy = bench.policy
     made = batched(single, batch, policy.spec)
+    distinct = list(dict.fromkeys(contender.computation for contender in entries))
     torch.set_num_threads(max(threads))
     plain, _ = bench.chunks(entries[0], made)
     described = []
-    for contender in track(entries, f"errors, {key}, {batch}", transient=True):
+    for contender in track(distinct, f"errors, {key}, {batch}", transient=True):
         found, figures = bench.chunks(contender, made, plain)
         figures |= errors(policy, found, plain)
         described.append({**figures, "seam_jump_m_s": seam_jump(policy, found, made)})
     rows = []
     for count in threads:
         torch.set_num_threads(count)
-        taken = bench.times(entries, made, turns, plain)
+        taken = bench.times(distinct, made, turns, plain)
         ratios = taken[0] / taken
-        for i, contender in enumerate(entries):
+        for contender in entries:
+            i = distinct.index(contender.computation)
             rows.append(
                 {
                     "sampler": key,

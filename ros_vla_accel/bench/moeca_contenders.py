@@ -47,7 +47,7 @@ class Contender:
 
     Of MoECa there are two: ``moeca`` reuses branches, each step's own routing deciding which, and
     ``moeca, lazy`` does not even route where the budget does not reach (routing "with_budget").
-    Without a budget that is TaylorSeer, and the library runs it as such.
+    Without a budget that is TaylorSeer (held: FORA), and the library runs it as such.
     """
 
     family: str
@@ -56,6 +56,21 @@ class Contender:
     steps: int
     cache: CacheConfig | None = None
     warm_start: float = 0.0
+
+    @property
+    def computation(self) -> Contender:
+        """What runs, without its name: the same for two that would differ by noise alone."""
+        cache = self.cache
+        if (
+            isinstance(cache, BranchCacheConfig)
+            and cache.whole_paths
+            and cache.attention != "always"
+        ):
+            shared = {"interval": cache.interval, "full_last": cache.full_last}
+            cache = (
+                TaylorConfig(order=cache.order, **shared) if cache.order else ForaConfig(**shared)
+            )
+        return replace(self, family="", setting="", cache=cache)
 
 
 def contenders(sampler: Sampler, brief: bool = False) -> list[Contender]:

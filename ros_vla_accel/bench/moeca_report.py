@@ -68,16 +68,17 @@ def front_behind(rows: Sequence[dict[str, Any]]) -> tuple[list[str], dict[str, f
     For each setting of a family, faster than the plain head, MoECa's fastest setting of no larger
     error is looked up; the plain head itself counts as one, since MoECa with a budget of 1 is it.
     Returns the families, and per family the worst ratio of those times: above 1, MoECa is slower.
+    Speed-ups are compared, which are of calls in the same turn, so that a machine that is slow for
+    a while favours nobody.
     """
     worst: dict[str, float] = {}
     for same in groups(rows).values():
-        plain = next(row for row in same if row["family"] == "none")
         own = [row for row in same if row["family"] in (*OWN, "none")]
         for row in same:
-            if row["family"] not in RIVALS or row["ms"] >= plain["ms"]:
+            if row["family"] not in RIVALS or row["speedup"] <= 1:
                 continue
-            time = min(r["ms"] for r in own if r["error_mean"] <= row["error_mean"])
-            worst[row["family"]] = max(worst.get(row["family"], 0.0), time / row["ms"])
+            best = max(r["speedup"] for r in own if r["error_mean"] <= row["error_mean"])
+            worst[row["family"]] = max(worst.get(row["family"], 0.0), row["speedup"] / best)
     return [name for name, ratio in worst.items() if ratio > TOLERANCE], worst
 
 

@@ -71,6 +71,21 @@ def test_every_method_is_compared_at_three_settings_or_more(key: str, brief: boo
     assert len(set(labels)) == len(labels)
 
 
+def test_two_names_of_the_same_code_are_one_computation() -> None:
+    entries = contenders(SAMPLERS["flow_10"])
+    found = {(entry.family, entry.setting): entry.computation for entry in entries}
+    for last in ("", ", last full"):
+        lazy = "moeca, lazy", f"every 5, budget 0{last}"
+        assert found[lazy] == found["taylor 2", f"every 5{last}"]
+        first = "moeca, lazy", f"every 5, budget 0, order 1{last}"
+        assert found[first] == found["taylor 1", f"every 5{last}"]
+        held = "moeca, lazy", f"every 5, budget 0, held{last}"
+        assert found[held] == found["fora", f"every 5{last}"]
+    # Nothing else is: three of each interval have a twin, with a full last step and, but for
+    # every third step, where the last is full anyway, without.
+    assert len(set(found.values())) == len(found) - 3 * 5
+
+
 def test_the_front_is_drawn(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     rows = [row("none", 100, 0.0), row("moeca", 50, 0.1), row("fora", 40, 0.2)]
