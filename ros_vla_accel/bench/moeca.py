@@ -195,7 +195,7 @@ def _shown(key: str) -> list[Contender]:
         for c in contenders(sampler)
         if c.family in SHOWN
         and (c.family == "none" or c.setting.startswith(interval))
-        and not any(word in c.setting for word in ("held", "order", "attention", "last", "50 %"))
+        and not any(word in c.setting for word in ("held", "order", "attention", "full", "50 %"))
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ros_vla_accel.moeca import (
     BranchCacheConfig,
@@ -17,6 +18,13 @@ from ros_vla_accel.policies.objectives import STEP_RANGES
 
 FEWER = (1, 2, 3, 4, 5, 6, 8, 10, 16, 20, 25, 30, 50)
 WARM_STARTS = (0.3, 0.5, 0.7)
+EDGES: dict[str, dict[str, Any]] = {
+    "": {"full_first": 1, "full_last": False},
+    ", last full": {"full_first": 1, "full_last": True},
+    ", edges full": {"full_first": 2, "full_last": True},
+}
+"""Which steps are full besides those of the interval. A full last step belongs to MoECa, and a
+second one at the start is worth as much to 16 steps of DDIM: all are compared with them."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +74,11 @@ class Contender:
             and cache.whole_paths
             and cache.attention != "always"
         ):
-            shared = {"interval": cache.interval, "full_last": cache.full_last}
+            shared: dict[str, Any] = {
+                "interval": cache.interval,
+                "full_first": cache.full_first,
+                "full_last": cache.full_last,
+            }
             cache = (
                 TaylorConfig(order=cache.order, **shared) if cache.order else ForaConfig(**shared)
             )
@@ -80,10 +92,11 @@ def contenders(sampler: Sampler, brief: bool = False) -> list[Contender]:
     found = [Contender("none", f"{steps} steps", solver, steps)]
     found += _uncached(sampler, brief)
     intervals = _intervals(steps)
-    for n in intervals[-2:] if brief and steps > 16 else intervals:
-        # Where the last step is full anyway, there is nothing to compare.
-        for last in (False, True) if (steps - 1) % n else (False,):
-            for family, setting, cache in _cached(n, last):
+    for n in intervals[-3::2] if brief else intervals:
+        for edges in ("", ", edges full") if brief else EDGES:
+            if edges == ", last full" and (steps - 1) % n == 0:
+                continue  # It is full anyway.
+            for family, setting, cache in _cached(n, edges):
                 found.append(Contender(family, setting, solver, steps, cache))
     for family, setting, cache in _further(middle_interval(steps), steps, brief):
         found.append(Contender(family, setting, solver, steps, cache))
@@ -136,39 +149,35 @@ def _uncached(sampler: Sampler, brief: bool) -> Iterator[Contender]:
             yield Contender(name, f"{n} steps", solver, n)
 
 
-def _lazy(interval: int, budget: float, last: bool = False) -> BranchCacheConfig:
+def _lazy(interval: int, budget: float, edges: str = "") -> BranchCacheConfig:
     return BranchCacheConfig(
         interval=interval,
         budget=budget,
         routing="with_budget",
         forecast_order=1 if budget else 2,
-        full_last=last,
+        **EDGES[edges],
     )
 
 
-def _cached(n: int, last: bool) -> Iterator[tuple[str, str, CacheConfig]]:
-    """Family, setting and configuration of what is full every ``n`` steps; last: and at the last.
-
-    A full last step belongs to MoECa, and is worth so much that all are compared both ways.
-    """
-    tail = ", last full" if last else ""
-    yield "fora", f"every {n}{tail}", ForaConfig(interval=n, full_last=last)
+def _cached(n: int, edges: str) -> Iterator[tuple[str, str, CacheConfig]]:
+    """Family, setting and configuration of what is full every ``n`` steps and at ``edges``."""
+    full = EDGES[edges]
+    yield "fora", f"every {n}{edges}", ForaConfig(interval=n, **full)
     for order in (1, 2):
-        taylor = TaylorConfig(interval=n, order=order, full_last=last)
-        yield f"taylor {order}", f"every {n}{tail}", taylor
-    tokens = TokenCacheConfig(interval=n, ratio=0.25, full_last=last)
-    yield "tokens", f"every {n}, 25 %{tail}", tokens
+        yield f"taylor {order}", f"every {n}{edges}", TaylorConfig(interval=n, order=order, **full)
+    tokens = TokenCacheConfig(interval=n, ratio=0.25, **full)
+    yield "tokens", f"every {n}, 25 %{edges}", tokens
     for budget in (0.0, 0.25):
-        cache = BranchCacheConfig(interval=n, budget=budget, full_last=last)
-        yield "moeca", f"every {n}, budget {budget:g}{tail}", cache
-        yield "moeca, lazy", f"every {n}, budget {budget:g}{tail}", _lazy(n, budget, last)
-    lazy = _lazy(n, 0.0, last)
+        cache = BranchCacheConfig(interval=n, budget=budget, **full)
+        yield "moeca", f"every {n}, budget {budget:g}{edges}", cache
+        lazy = _lazy(n, budget, edges)
+        yield "moeca, lazy", f"every {n}, budget {budget:g}{edges}", lazy
+        # Without a forecast: new noise at each step leaves nothing to draw on.
+        held = replace(lazy, forecast_order=1, forecast=False)
+        yield "moeca, lazy", f"every {n}, budget {budget:g}, held{edges}", held
     # A second difference costs a little and, with a full last step, gains little.
-    first = replace(lazy, forecast_order=1)
-    yield "moeca, lazy", f"every {n}, budget 0, order 1{tail}", first
-    # Without a forecast: new noise at each step leaves nothing to draw on.
-    held = replace(lazy, forecast=False)
-    yield "moeca, lazy", f"every {n}, budget 0, held{tail}", held
+    first = replace(_lazy(n, 0.0, edges), forecast_order=1)
+    yield "moeca, lazy", f"every {n}, budget 0, order 1{edges}", first
 
 
 def _further(middle: int, steps: int, brief: bool) -> Iterator[tuple[str, str, CacheConfig]]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from ros_vla_accel.bench.moeca_contenders import SAMPLERS, contenders
+from ros_vla_accel.bench.moeca_contenders import EDGES, SAMPLERS, contenders
 from ros_vla_accel.bench.moeca_report import draw_front, draw_parts, front, front_behind
 from ros_vla_accel.policies.objectives import STEP_RANGES
 
@@ -74,16 +74,16 @@ def test_every_method_is_compared_at_three_settings_or_more(key: str, brief: boo
 def test_two_names_of_the_same_code_are_one_computation() -> None:
     entries = contenders(SAMPLERS["flow_10"])
     found = {(entry.family, entry.setting): entry.computation for entry in entries}
-    for last in ("", ", last full"):
-        lazy = "moeca, lazy", f"every 5, budget 0{last}"
-        assert found[lazy] == found["taylor 2", f"every 5{last}"]
-        first = "moeca, lazy", f"every 5, budget 0, order 1{last}"
-        assert found[first] == found["taylor 1", f"every 5{last}"]
-        held = "moeca, lazy", f"every 5, budget 0, held{last}"
-        assert found[held] == found["fora", f"every 5{last}"]
-    # Nothing else is: three of each interval have a twin, with a full last step and, but for
-    # every third step, where the last is full anyway, without.
-    assert len(set(found.values())) == len(found) - 3 * 5
+    for edges in EDGES:
+        lazy = "moeca, lazy", f"every 5, budget 0{edges}"
+        assert found[lazy] == found["taylor 2", f"every 5{edges}"]
+        first = "moeca, lazy", f"every 5, budget 0, order 1{edges}"
+        assert found[first] == found["taylor 1", f"every 5{edges}"]
+        held = "moeca, lazy", f"every 5, budget 0, held{edges}"
+        assert found[held] == found["fora", f"every 5{edges}"]
+    # Nothing else is: three of each of three intervals have a twin with any edges, but for every
+    # third step, where the last is full anyway.
+    assert len(set(found.values())) == len(found) - 3 * (3 * 3 - 1)
 
 
 def test_the_front_is_drawn(tmp_path: Path) -> None:
