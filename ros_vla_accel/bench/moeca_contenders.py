@@ -92,7 +92,7 @@ def contenders(sampler: Sampler, brief: bool = False) -> list[Contender]:
     found = [Contender("none", f"{steps} steps", solver, steps)]
     found += _uncached(sampler, brief)
     intervals = _intervals(steps)
-    for n in intervals[-3::2] if brief else intervals:
+    for n in intervals[-3::2] if brief and steps > 16 else intervals:
         for edges in ("", ", edges full") if brief else EDGES:
             if edges == ", last full" and (steps - 1) % n == 0:
                 continue  # It is full anyway.
