@@ -91,8 +91,7 @@ def contenders(sampler: Sampler, brief: bool = False) -> list[Contender]:
     steps, solver = sampler.steps, sampler.solver
     found = [Contender("none", f"{steps} steps", solver, steps)]
     found += _uncached(sampler, brief)
-    intervals = _intervals(steps)
-    for n in intervals[-3::2] if brief and steps > 16 else intervals:
+    for n in _intervals(steps, brief):
         for edges in ("", ", edges full") if brief else EDGES:
             if edges == ", last full" and (steps - 1) % n == 0:
                 continue  # It is full anyway.
@@ -120,8 +119,12 @@ def contenders(sampler: Sampler, brief: bool = False) -> list[Contender]:
     return found
 
 
-def _intervals(steps: int) -> tuple[int, ...]:
-    return (2, 3, 5) if steps <= 16 else (2, 3, 5, 8) if steps <= 50 else (2, 3, 5, 8, 16)
+def _intervals(steps: int, brief: bool = False) -> tuple[int, ...]:
+    if steps <= 16:
+        return (2, 3, 5)
+    if steps <= 50:
+        return (3, 8) if brief else (2, 3, 5, 8)
+    return (2, 5, 16) if brief else (2, 3, 5, 8, 16)
 
 
 def middle_interval(steps: int) -> int:
