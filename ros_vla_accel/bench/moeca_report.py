@@ -88,6 +88,7 @@ def draw_front(rows: Sequence[dict[str, Any]], path: str) -> None:
     ImportError without matplotlib (the extra ``train``).
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     panels = groups(rows)
     columns = min(len(panels), 3)
@@ -113,6 +114,9 @@ def draw_front(rows: Sequence[dict[str, Any]], path: str) -> None:
         plain = next(r for r in same if r["family"] == "none")
         axis.axvline(plain["ms"], color="#000000", linewidth=0.8, alpha=0.4)
         axis.set(xscale="log", yscale="log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_formatter(NullFormatter())
         axis.set_title(f"{sampler}, {batch}, {threads} thread(s)", fontsize=10)
         axis.set_xlabel("head per call, ms (line: the plain head)")
         axis.grid(alpha=0.3, which="both")
