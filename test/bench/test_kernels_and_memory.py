@@ -2,9 +2,12 @@
 
 import json
 
+import pytest
+
 from ros_vla_accel.bench import kernels, memory
 
 
+@pytest.mark.usefixtures("prepacked_bf16")
 def test_kernels_reports_the_smallest_ratio_over_the_shapes(tmp_path, monkeypatch):
     monkeypatch.setattr(kernels, "SHAPES", ((64, 64), (128, 96)))
     path = tmp_path / "kernels.json"
@@ -16,6 +19,7 @@ def test_kernels_reports_the_smallest_ratio_over_the_shapes(tmp_path, monkeypatc
         assert found["summary"][f"w4a8_over_bf16_m{rows}"] == min(ratios)
 
 
+@pytest.mark.usefixtures("prepacked_bf16")
 def test_memory_compares_peaks_of_the_same_decoder(tmp_path, monkeypatch):
     for name, value in {"WIDTH": 128, "HIDDEN": 256, "HEADS": 4, "VOCABULARY": 512}.items():
         monkeypatch.setattr(memory, name, value)

@@ -29,12 +29,15 @@ def request_of_a_scene() -> InferenceRequest:
 
 
 @pytest.mark.parametrize(("make", "error"), [(bf16, 0.02), (w8a8, 0.05)])
-def test_static_arms_compute_the_policy_s_actions(make, error, request_of_a_scene):
+def test_static_arms_compute_the_policy_s_actions(make, error, request_of_a_scene, request):
+    if make is bf16:
+        request.getfixturevalue("prepacked_bf16")
     exact = reference().infer([request_of_a_scene])[0].actions
     found = make(threads=1).infer([request_of_a_scene])[0].actions
     assert 0 < abs(found - exact)[:, :3].max() < error
 
 
+@pytest.mark.usefixtures("prepacked_bf16")
 def test_result_compares_arms_over_the_same_scenes(tmp_path, monkeypatch, calibration):
     for name, value in {"WIDTH": 128, "HIDDEN": 256, "HEADS": 4, "VOCABULARY": 512}.items():
         monkeypatch.setattr(memory, name, value)

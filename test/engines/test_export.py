@@ -39,8 +39,14 @@ def test_traceable_mixtures_compute_what_the_model_does(
 
 @pytest.mark.parametrize("precision", BOUNDS)
 def test_graphs_of_every_precision_follow_torch(
-    precision: str, policy: ReferencePolicy, exported_dir: Path, requests: list[InferenceRequest]
+    precision: str,
+    policy: ReferencePolicy,
+    exported_dir: Path,
+    requests: list[InferenceRequest],
+    request: pytest.FixtureRequest,
 ) -> None:
+    if precision == "w8a8":
+        request.getfixturevalue("exact_int8")
     found = check(policy, exported_dir, requests, [precision])
     assert [d.problem for d in found if d.problem] == []
     assert {(d.graph, d.shapes) for d in found} == {
