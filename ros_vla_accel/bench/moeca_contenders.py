@@ -25,6 +25,8 @@ EDGES: dict[str, dict[str, Any]] = {
 }
 """Which steps are full besides those of the interval. A full last step belongs to MoECa, and a
 second one at the start is worth as much to 16 steps of DDIM: all are compared with them."""
+BRIEF_EDGES = {"flow": ("", ", last full"), "ddpm": ("", ", edges full")}
+"""Those of the brief list: of a flow the second step gains nothing that its time would not."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def contenders(sampler: Sampler, brief: bool = False) -> list[Contender]:
     found = [Contender("none", f"{steps} steps", solver, steps)]
     found += _uncached(sampler, brief)
     for n in _intervals(steps, brief):
-        for edges in ("", ", edges full") if brief else EDGES:
+        for edges in BRIEF_EDGES[sampler.objective] if brief else EDGES:
             if edges == ", last full" and (steps - 1) % n == 0:
                 continue  # It is full anyway.
             for family, setting, cache in _cached(n, edges):
@@ -178,6 +180,11 @@ def _cached(n: int, edges: str) -> Iterator[tuple[str, str, CacheConfig]]:
         # Without a forecast: new noise at each step leaves nothing to draw on.
         held = replace(lazy, forecast_order=1, forecast=False)
         yield "moeca, lazy", f"every {n}, budget {budget:g}, held{edges}", held
+    yield (
+        "moeca",
+        f"every {n}, budget 0, held{edges}",
+        BranchCacheConfig(interval=n, budget=0.0, forecast=False, **full),
+    )
     # A second difference costs a little and, with a full last step, gains little.
     first = replace(_lazy(n, 0.0, edges), forecast_order=1)
     yield "moeca, lazy", f"every {n}, budget 0, order 1{edges}", first
@@ -191,12 +198,11 @@ def _further(middle: int, steps: int, brief: bool) -> Iterator[tuple[str, str, C
     if brief:
         return
     yield "tokens", f"every {middle}, 50 %", TokenCacheConfig(interval=middle, ratio=0.5)
-    for budget in (0.0, 0.25):
-        yield (
-            "moeca",
-            f"every {middle}, budget {budget:g}, held",
-            BranchCacheConfig(interval=middle, budget=budget, forecast=False, full_last=False),
-        )
+    yield (
+        "moeca",
+        f"every {middle}, budget 0.25, held",
+        BranchCacheConfig(interval=middle, budget=0.25, forecast=False, full_last=False),
+    )
     for attention in ("always", "full_steps"):
         yield (
             "moeca",
