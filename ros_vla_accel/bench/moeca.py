@@ -170,9 +170,10 @@ def run(options: argparse.Namespace, save: Callable[[Result], None]) -> Result:
             if row.get("sampler") == key
             and (row.get("batch"), row.get("threads")) == ("one", options.threads[0])
         ]
-        result.rows += loops.run(key, contenders(SAMPLERS[key], options.quick), timed)
-        result.summary |= fastest([row for row in result.rows if "closed_loop" in row])
-        save(result)
+        for found in loops.run(key, contenders(SAMPLERS[key], options.quick), timed):
+            result.rows.append(found)
+            result.summary |= fastest([row for row in result.rows if "closed_loop" in row])
+            save(result)
     return result
 
 

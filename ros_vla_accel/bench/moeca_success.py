@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,21 +80,22 @@ class ClosedLoops:
 
     def run(
         self, key: str, entries: Sequence[Contender], rows: Sequence[dict[str, Any]]
-    ) -> list[dict[str, Any]]:
-        """The plain sampler, and of each kind the fastest of its front, until one holds.
+    ) -> Iterator[dict[str, Any]]:
+        """The plain sampler, and of each kind the fastest of its front, until one holds; a row as
+        soon as it is known, since each takes minutes.
 
         entries and rows: of one sampler, in the same order, the plain one first.
         """
         plain = self.outcomes(key, entries[0])
-        found = [self._row(key, rows[0], plain, plain)]
+        yield self._row(key, rows[0], plain, plain)
         for name, tries in TRIES.items():
             own = [r for r in rows if r["family"] != "none" and kind(r["family"]) == name]
             for timed in [row for row in front(own) if row["speedup"] > 1][:tries]:
                 contender = entries[rows.index(timed)]
-                found.append(self._row(key, timed, self.outcomes(key, contender), plain))
-                if found[-1]["held"]:
+                row = self._row(key, timed, self.outcomes(key, contender), plain)
+                yield row
+                if row["held"]:
                     break
-        return found
 
     def _row(
         self, key: str, timed: dict[str, Any], outcomes: list[int], plain: list[int]

@@ -126,7 +126,7 @@ def test_the_fastest_is_the_fastest_whose_success_holds(monkeypatch: pytest.Monk
     }
     known["flow_10", "moeca, lazy", settings[2]] = plain[::-1]  # Other episodes, as many of them.
     loops = ClosedLoops("reference", ["drawer-open", "door-open"], 400, 1, known)
-    found = loops.run("flow_10", entries, rows)
+    found = list(loops.run("flow_10", entries, rows))
     assert [r["setting"] for r in found] == [settings[i] for i in (0, 3, 2)]
     assert [r["held"] for r in found] == [True, False, True]
     assert found[1]["difference"] == pytest.approx(-0.04)
@@ -148,7 +148,7 @@ def test_too_few_pairs_show_nothing() -> None:
     rows[1]["setting"] = entries[1].setting
     known = {("flow_10", c.family, c.setting): [1] * 40 for c in entries}
     loops = ClosedLoops("reference", ["drawer-open"], 40, 1, known)
-    found = loops.run("flow_10", entries, rows)
+    found = list(loops.run("flow_10", entries, rows))
     assert not found[1]["held"]
     assert np.isnan(fastest(found)["speedup_flow_10"])
 
