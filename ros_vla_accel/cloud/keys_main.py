@@ -12,7 +12,7 @@ from ros_vla_accel.cloud.keys import ROLES, KeyFileError, KeyFolder, valid_publi
 
 def main(argv: list[str]) -> int:
     """Exit status 1 when a key is missing, unreadable, open to others or there already."""
-    options = _parser().parse_args(argv)
+    options = _parser().parse_args(_keys_last(argv))
     keys = KeyFolder(options.keys)
     try:
         {"new": _new, "allow": _allow, "revoke": _revoke, "list": _list}[options.action](
@@ -22,6 +22,13 @@ def main(argv: list[str]) -> int:
         print(f"ros-vla-accel keys: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _keys_last(argv: list[str]) -> list[str]:
+    """One public key in 85 begins with "-", and argparse would take it for an option: such keys go
+    behind "--"."""
+    dashed = [a for a in argv if a.startswith("-") and valid_public(a)]
+    return [a for a in argv if a not in dashed] + (["--", *dashed] if dashed else [])
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -135,6 +135,14 @@ def test_the_commands_make_allow_list_and_revoke(tmp_path: Path, capsys) -> None
     assert KeyFolder(worker).allowed() == {}
 
 
+def test_a_key_that_looks_like_an_option_is_allowed_and_revoked(tmp_path: Path) -> None:
+    worker, public = str(tmp_path), "-" + "a" * 39
+    assert cli.main(["keys", "allow", public, "--keys", worker, "--name", "arm7"]) == 0
+    assert KeyFolder(worker).allowed() == {"arm7": public}
+    assert cli.main(["keys", "revoke", public, "--keys", worker]) == 0
+    assert KeyFolder(worker).allowed() == {}
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
