@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import socket
 import time
 from collections import Counter, deque
@@ -30,6 +31,9 @@ _LOG_GARBAGE_EVERY_S = 1.0
 _BURST = 16
 """Messages taken before replies go out again, so that a flood does not hold them up."""
 _FLUSH_MS = 500
+_READ_S = 0.2
+"""What a robot received but has not read is thrown away by its libzmq when the connection closes
+(as its socket is ZMQ_IMMEDIATE), so connections stay open for so long after an answer."""
 
 Handler = Callable[[bytes, Message, memoryview, float], None]
 
@@ -50,6 +54,7 @@ class Router:
         self._handle = handle
         self._closing = False
         self._garbage_logged_s = 0.0
+        self._sent_s = -math.inf
         self._outbox: deque[tuple[bytes, list[Buffer]]] = deque()
         self.count: Counter[str] = Counter()
         self._allowed = None if keys is None else AllowList(keys)
@@ -138,6 +143,7 @@ class Router:
                 if self._socket in ready:
                     self._receive_burst()
             self._flush()
+            time.sleep(max(0.0, self._sent_s + _READ_S - time.monotonic()))
         finally:
             self.release()
 
@@ -153,6 +159,7 @@ class Router:
     def _flush(self) -> None:
         while self._outbox:
             self._send(*self._outbox.popleft())
+            self._sent_s = time.monotonic()
 
     def _receive_burst(self) -> None:
         for _ in range(_BURST):

@@ -158,6 +158,26 @@ def exiting() -> MixingPolicy:
     return _ExitingPolicy()
 
 
+class _GatedPolicy(MixingPolicy):
+    def __init__(self, folder: pathlib.Path):
+        super().__init__()
+        self._folder = folder
+
+    def infer(self, requests: Sequence[InferenceRequest]) -> list[ActionChunk]:
+        (self._folder / "started").touch()
+        end = time.monotonic() + 20
+        while not (self._folder / "go").exists():
+            assert time.monotonic() < end
+            time.sleep(0.005)
+        return super().infer(requests)
+
+
+def gated(folder: str) -> MixingPolicy:
+    """For another process: every inference leaves ``started`` in the folder, and waits for
+    ``go`` there."""
+    return _GatedPolicy(pathlib.Path(folder))
+
+
 def replicated(folder: str, delay_s: float = 0.0) -> MixingPolicy:
     """Leaves its process id in ``folder`` and takes its checkpoint's hash from there."""
     here = pathlib.Path(folder)

@@ -206,17 +206,18 @@ def test_an_ending_that_takes_too_long_refuses_what_is_left(held, make_peer) -> 
 def test_sigterm_lets_an_inference_finish_and_turns_the_robot_to_the_edge(
     make_process, make_client, inbox, tmp_path: Path
 ) -> None:
-    arguments = tmp_path / "slow.yaml"
-    arguments.write_text("delay_s: 1.2\n")
-    worker = make_process(args=str(arguments))
+    arguments = tmp_path / "gated.yaml"
+    arguments.write_text(f"folder: {tmp_path}\n")
+    worker = make_process("--insecure", "--policy", "cloud_test_policy:gated", args=str(arguments))
     client, idle = make_client(worker.endpoint), make_client(worker.endpoint)
     assert healthy(client)
     assert healthy(idle)
     submit(client, 5)
-    assert wait_until(lambda: client.stats().bytes_sent > 10_000)
+    assert wait_until((tmp_path / "started").exists)
     worker.send(signal.SIGTERM)
     assert wait_until(lambda: "this worker is ending" in idle.stats().reason)
     assert idle.health < LinkState.SUSPECT
+    (tmp_path / "go").touch()
     assert [chunk.request_id for chunk in inbox.wait(1)] == [5]
     assert worker.process.wait(5) == 0
 
